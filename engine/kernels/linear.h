@@ -1,0 +1,63 @@
+#ifndef ATTENDANT_ENGINE_KERNELS_LINEAR_H_
+#define ATTENDANT_ENGINE_KERNELS_LINEAR_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/base/data_type.h"
+#include "engine/base/tensor.h"
+#include "engine/kernels/activation.h"
+#include "engine/kernels/kernel_context.h"
+
+namespace attendant::engine {
+
+struct LinearOptions {
+  // What weights are stored and multiplied in; sums are float. kFloat32 or kBFloat16 (activations are then rounded to
+  // bfloat16 on their way in, as well).
+  DataType dtype = DataType::kFloat32;
+
+  // Applied to the sum, bias included.
+  Activation activation = Activation::kNone;
+
+  // Refuse (INTERNAL) rather than warn when oneDNN has only reference code for the product.
+  bool strict = false;
+};
+
+// A linear layer whose weights were packed once, into the layout that the machine's matrix instructions want.
+// y = activation(x Wᵀ + b).
+class Linear {
+ public:
+  // weight [out_features, in_features], as checkpoints store it; bias [out_features] or empty. Both are copied.
+  static absl::StatusOr<Linear> Create(KernelContext& context, ConstMatrix weight, absl::Span<const float> bias,
+                                       const LinearOptions& options);
+
+  Linear();
+  ~Linear();
+  Linear(Linear&&) noexcept;
+  Linear& operator=(Linear&&) noexcept;
+
+  // x [num_rows, in_features], y [num_rows, out_features]; they do not overlap. num_rows may be 0.
+  void Apply(KernelContext& context, ConstMatrix x, Matrix y) const;
+
+  // The same, added to what y holds (a residual connection): y += activation(x Wᵀ + b).
+  void ApplyAdd(KernelContext& context, ConstMatrix x, Matrix y) const;
+
+  int64_t in_features() const;
+  int64_t out_features() const;
+  size_t packed_bytes() const;
+
+  // oneDNN's name for the kernel that was chosen, "brg_matmul:avx512_core_bf16".
+  const std::string& implementation() const;
+
+ private:
+  struct Packed;
+  std::unique_ptr<Packed> packed_;
+};
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_KERNELS_LINEAR_H_

@@ -1,0 +1,48 @@
+#ifndef ATTENDANT_ENGINE_MODEL_MODEL_CONFIG_H_
+#define ATTENDANT_ENGINE_MODEL_MODEL_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "engine/kernels/activation.h"
+
+namespace attendant::engine {
+
+// How rotary frequencies are stretched beyond the trained context: "rope_scaling" of config.json.
+struct RopeScaling {
+  enum class Kind : uint8_t { kNone, kLinear, kLlama3 };
+  Kind kind = Kind::kNone;
+  float factor = 1.0f;
+  float low_freq_factor = 1.0f;
+  float high_freq_factor = 4.0f;
+  int32_t original_max_position_embeddings = 0;
+};
+
+// The sizes of a model, by the names that config.json gives them (a family's own spellings, such as GPT-2's n_embd, are
+// settled by its architecture).
+struct ModelConfig {
+  std::string model_type;
+  int32_t vocab_size = 0;
+  int32_t hidden_size = 0;
+  int32_t num_hidden_layers = 0;
+  int32_t num_attention_heads = 0;
+  int32_t num_key_value_heads = 0;
+  int32_t head_dim = 0;
+  int32_t intermediate_size = 0;
+  int32_t max_position_embeddings = 0;
+  int32_t type_vocab_size = 0;
+  float norm_eps = 1e-12f;  // layer_norm_eps, layer_norm_epsilon or rms_norm_eps
+  float rope_theta = 10000.0f;
+  RopeScaling rope_scaling;
+  Activation activation = Activation::kGeluErf;
+  bool tie_word_embeddings = true;
+  bool attention_bias = false;
+  bool mlp_bias = false;
+};
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_MODEL_MODEL_CONFIG_H_

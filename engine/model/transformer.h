@@ -1,0 +1,75 @@
+#ifndef ATTENDANT_ENGINE_MODEL_TRANSFORMER_H_
+#define ATTENDANT_ENGINE_MODEL_TRANSFORMER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/base/data_type.h"
+#include "engine/base/tensor.h"
+#include "engine/batch.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/kernels/kernel_context.h"
+#include "engine/kv_cache/kv_cache.h"
+#include "engine/model/architecture.h"
+#include "engine/model/model_config.h"
+
+namespace attendant::engine {
+
+struct TransformerOptions {
+  DataType dtype = DataType::kFloat32;  // of weights and products; or kBFloat16
+  int32_t max_batch_tokens = 2048;      // activations are sized for a Batch of so many tokens
+  int32_t max_logit_rows = 64;          // and for so many rows of logits
+  bool strict_kernels = false;
+};
+
+// A transformer: embeddings, layers and, where the checkpoint has one, the language-model head. It sees tokens and cache
+// blocks, never requests. All methods but the accessors are for the thread that owns the KernelContext.
+class Transformer {
+ public:
+  // Checks every tensor against the config, then packs the weights one by one; `progress` is called with 0 to 1.
+  // UNIMPLEMENTED for a model_type that the registry does not know, listing those it does.
+  static absl::StatusOr<std::unique_ptr<Transformer>> Load(const Checkpoint& checkpoint,
+                                                           const TransformerOptions& options, KernelContext& context,
+                                                           std::function<void(double)> progress = nullptr);
+  ~Transformer();
+
+  const ModelConfig& config() const;
+  const ArchitectureSpec& spec() const;
+  bool has_language_model_head() const;
+  int64_t num_parameters() const;
+  int64_t weight_bytes() const;     // packed
+  int64_t workspace_bytes() const;  // activations and logits
+  int32_t num_reference_kernels() const;
+
+  // The cache that this model needs, but for num_blocks. Decoders only.
+  KvCacheOptions cache_options(int32_t block_size) const;
+
+  // Sees the hidden states after the embeddings (layer 0) and after each layer (1 ... num_hidden_layers; the last with
+  // the final norm applied), [num_tokens, hidden_size]; valid during the call.
+  using HiddenStateObserver = absl::FunctionRef<void(int32_t layer, ConstMatrix hidden)>;
+
+  // Runs the stack over `batch` (at most max_batch_tokens) and returns its hidden states after the final norm,
+  // [num_tokens, hidden_size]; valid until the next call. `cache` is null for encoders; for decoders the batch's own keys
+  // and values are stored into it. Ids and positions were checked by the caller. An empty batch gives no rows.
+  ConstMatrix Forward(const Batch& batch, KvCache* cache);
+  ConstMatrix Forward(const Batch& batch, KvCache* cache, HiddenStateObserver observer);
+
+  // Logits [rows.size(), vocab_size] of the given rows of the hidden states that Forward just returned; valid until the
+  // next call. At most max_logit_rows rows.
+  Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows);
+
+ private:
+  struct Impl;
+  explicit Transformer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_MODEL_TRANSFORMER_H_

@@ -1,0 +1,278 @@
+#ifndef ATTENDANT_ENGINE_REQUEST_H_
+#define ATTENDANT_ENGINE_REQUEST_H_
+
+// What is asked of the engine, and what it answers. These are values: plain data that any thread may make, move and
+// read. Limits that depend on the model (vocabulary, positions) are checked by the engine; all others by whoever makes
+// the request.
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "engine/base/tensor.h"
+
+namespace attendant::engine {
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Common to all requests.
+
+// The thread of control between a caller and its request. Shared: the caller sets it, the engine looks at it before each
+// step, and stops the work that nobody waits for.
+struct RequestControl {
+  std::string request_id;
+  absl::Time deadline = absl::InfiniteFuture();
+  std::atomic<bool> cancelled{false};
+
+  // OK, CANCELLED or DEADLINE_EXCEEDED.
+  absl::Status Check(absl::Time now) const {
+    if (cancelled.load(std::memory_order_relaxed)) return absl::CancelledError("cancelled by the caller");
+    if (now >= deadline) return absl::DeadlineExceededError("the deadline passed");
+    return absl::OkStatus();
+  }
+};
+
+enum class TruncationSide : uint8_t { kNone, kRight, kLeft };
+
+struct Truncation {
+  TruncationSide side = TruncationSide::kNone;  // kNone: too long an input is INVALID_ARGUMENT
+  std::optional<int32_t> max_tokens;            // >= 1; unset: what the model takes
+};
+
+struct RequestTimings {
+  absl::Duration queue;     // waiting for the engine
+  absl::Duration tokenize;  // text to ids
+  absl::Duration compute;   // in steps that this request took part in
+  absl::Duration total;     // from Submit to the end
+  absl::Duration time_to_first_token = absl::ZeroDuration();  // generation only
+};
+
+struct RequestUsage {
+  int64_t input_tokens = 0;
+  int64_t cached_tokens = 0;  // of those, not computed again
+  int64_t output_tokens = 0;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Encode.
+
+struct TextPair {
+  std::string text;
+  std::string text_pair;
+};
+using TokenIds = std::vector<int32_t>;  // taken as they are: no special tokens are added
+
+using EncodeInput = std::variant<std::string, TextPair, TokenIds>;
+
+enum class Pooling : uint8_t { kModelDefault, kMean, kCls, kMax, kLastToken, kNone };
+
+struct EncodeRequest {
+  std::string model;  // a loaded model's name; never empty here
+  std::vector<EncodeInput> inputs;
+  Pooling pooling = Pooling::kModelDefault;
+  std::optional<bool> normalize;      // unset: the model's own
+  std::optional<int32_t> dimensions;  // keep the first so many values, then normalize again (if normalizing)
+  DataType output_dtype = DataType::kFloat32;  // kFloat32, kFloat16, kBFloat16, kInt8 or kBinary
+  std::optional<std::string> prompt_name;      // one of the model's named prompts; put before every text
+  std::optional<std::string> prompt;           // put before every text
+  Truncation truncation;
+  std::vector<int32_t> hidden_layers;  // 0 = embeddings, num_hidden_layers or -1 = last
+  std::shared_ptr<RequestControl> control;
+};
+
+struct EncodedInput {
+  absl::Status status;  // of this input alone
+  int32_t row = -1;     // its first row of `embeddings`; -1 if it failed
+  int32_t num_rows = 0;
+  int32_t num_tokens = 0;       // that were computed
+  int32_t original_tokens = 0;  // before truncation
+};
+
+struct EncodeResult {
+  Tensor embeddings;                  // [rows, dimensions]
+  std::vector<EncodedInput> inputs;   // one for each input, in order
+  std::vector<Tensor> hidden_states;  // one for each of hidden_layers: f32 [sum of num_tokens of good inputs, hidden_size]
+  RequestUsage usage;
+  RequestTimings timings;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Generate.
+
+struct SamplingParams {
+  float temperature = 1.0f;         // >= 0; 0 = greedy
+  int32_t top_k = 0;                // 0 = all
+  float top_p = 1.0f;               // (0, 1]
+  float min_p = 0.0f;               // [0, 1]
+  float repetition_penalty = 1.0f;  // > 0; Keskar et al., "CTRL", 2019; prompt and output tokens
+  float presence_penalty = 0.0f;    // [-2, 2]; output tokens
+  float frequency_penalty = 0.0f;   // [-2, 2]; output tokens
+  std::map<int32_t, float> logit_bias;
+  uint64_t seed = 0;
+};
+
+struct StoppingCriteria {
+  int32_t max_new_tokens = 0;
+  int32_t min_new_tokens = 0;
+  std::vector<std::string> stop;        // text that ends the output, and is not part of it
+  std::vector<int32_t> stop_token_ids;  // beside the model's own end-of-sequence ids
+  bool ignore_eos = false;
+};
+
+struct GenerateRequest {
+  std::string model;
+  std::variant<std::string, TokenIds> prompt;
+
+  // Unset fields take the values of the checkpoint's generation_config.json, else the defaults of SamplingParams
+  // and StoppingCriteria; an unset seed is drawn at random; max_new_tokens is at most what the context leaves.
+  std::optional<float> temperature;
+  std::optional<int32_t> top_k;
+  std::optional<float> top_p;
+  std::optional<float> min_p;
+  std::optional<float> repetition_penalty;
+  std::optional<float> presence_penalty;
+  std::optional<float> frequency_penalty;
+  std::map<int32_t, float> logit_bias;
+  std::optional<uint64_t> seed;
+  std::optional<int32_t> max_new_tokens;
+  std::optional<int32_t> min_new_tokens;
+  std::vector<std::string> stop;
+  std::vector<int32_t> stop_token_ids;
+  bool ignore_eos = false;
+
+  int32_t num_sequences = 1;    // so many samples of one prompt, with seeds seed, seed + 1, ...
+  int32_t top_logprobs = 0;     // alternatives reported for each token; 0: none. Logprobs are of the raw logits
+  bool logprobs = false;        // report each token's own logprob
+  bool prompt_logprobs = false;  // report the prompt's tokens with their logprobs before the first chunk
+  bool echo = false;            // the prompt's text comes first
+  Truncation truncation;
+  int32_t priority = 0;         // higher first among the waiting
+  bool cache_prefix = true;     // share cache blocks of equal prefixes, now and later
+  std::shared_ptr<RequestControl> control;
+};
+
+struct TokenLogprob {
+  int32_t id = 0;
+  std::string text;  // the vocabulary's spelling
+  float logprob = 0;
+};
+
+struct GeneratedToken {
+  int32_t id = 0;
+  std::string text;  // the vocabulary's spelling
+  float logprob = 0;  // set when asked for
+  std::vector<TokenLogprob> top;
+};
+
+enum class FinishReason : uint8_t { kEos, kStopSequence, kLength };
+
+struct GenerateStarted {
+  SamplingParams sampling;  // as they will be used, the seed included
+  StoppingCriteria stopping;
+  RequestUsage usage;  // input and cached tokens
+  int32_t original_tokens = 0;  // of the prompt, before truncation
+  std::vector<GeneratedToken> prompt_tokens;  // with prompt_logprobs
+};
+
+struct GenerateChunk {
+  int32_t sequence = 0;
+  std::string text;  // whole UTF-8, perhaps empty
+  std::vector<GeneratedToken> tokens;
+};
+
+struct GenerateFinished {
+  int32_t sequence = 0;
+  FinishReason reason = FinishReason::kEos;
+  std::variant<std::monostate, std::string, int32_t> stop_match;  // the stop string, or the stop or EOS token
+  float score = 0;  // the sum of the output's logprobs
+  RequestUsage usage;
+  RequestTimings timings;
+};
+
+// Receives what a generation yields: OnStarted once, chunks, one OnFinished for each sequence, and then OnDone. After an
+// error OnDone comes at once. Called by the engine's threads, one call at a time; must not block.
+class TokenSink {
+ public:
+  virtual ~TokenSink() = default;
+  virtual void OnStarted(GenerateStarted started) = 0;
+  virtual void OnChunk(GenerateChunk chunk) = 0;
+  virtual void OnFinished(GenerateFinished finished) = 0;
+  virtual void OnDone(absl::Status status) = 0;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Attend.
+
+struct AttentionMask {
+  bool causal = false;
+  std::optional<int32_t> sliding_window;  // >= 1
+  std::optional<Tensor> mask;  // BOOL (true keeps) or FLOAT32 (added), broadcastable to [.., heads, q_len, kv_len]
+  std::optional<float> scale;  // unset: 1/sqrt(head_dim)
+};
+
+// Attention on tensors: query [.., heads, q_len, d], key and value [.., kv_heads, kv_len, d]; a batch axis is optional.
+struct AttendTensors {
+  Tensor query, key, value;  // FLOAT32, FLOAT16 or BFLOAT16
+  AttentionMask mask;
+  bool return_weights = false;
+  bool return_lse = false;
+};
+
+// A multi-head attention layer. Weights are [out, in], as torch.nn.Linear keeps them.
+struct AttendLayer {
+  Tensor query, key, value;  // [.., len, d_model]; an empty key or value (no shape) is the query
+  int32_t num_heads = 1;
+  std::optional<int32_t> num_key_value_heads;
+  Tensor w_q, w_k, w_v, w_o;
+  std::optional<Tensor> b_q, b_k, b_v, b_o;
+  AttentionMask mask;
+  bool return_weights = false;
+};
+
+struct AttendRequest {
+  std::variant<AttendTensors, AttendLayer> source;
+  std::shared_ptr<RequestControl> control;
+};
+
+enum class AttendOutput : uint8_t { kOutput, kWeights, kLogSumExp };
+
+// What will come, in order, before any of it.
+struct AttendStarted {
+  std::vector<int64_t> output_shape;
+  std::vector<int64_t> weights_shape;  // empty if not asked for
+  std::vector<int64_t> lse_shape;      // empty if not asked for
+};
+
+// A part of one result: rows [query_begin, query_end) of heads [head_begin, head_end) of batch entry `batch`.
+struct AttendBlock {
+  AttendOutput kind = AttendOutput::kOutput;
+  int64_t batch = 0;
+  int32_t head_begin = 0, head_end = 0;
+  int32_t query_begin = 0, query_end = 0;
+  Tensor tensor;  // f32; output [heads, queries, d] (a layer's: [queries, d_model]), weights [heads, queries, kv_len],
+                  // log-sum-exp [heads, queries]; at most 1 MiB of data
+};
+
+// Receives the blocks of one Attend, as TokenSink does tokens. The engine computes a block only when Ready() says that
+// there is room for one more: a slow reader holds back its own work, in no more memory than a few blocks. Whoever turns
+// unready to ready calls Engine::Wake.
+class AttendSink {
+ public:
+  virtual ~AttendSink() = default;
+  virtual bool Ready() = 0;
+  virtual void OnStarted(AttendStarted started) = 0;
+  virtual void OnBlock(AttendBlock block) = 0;
+  virtual void OnDone(absl::Status status, RequestTimings timings) = 0;
+};
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_REQUEST_H_
