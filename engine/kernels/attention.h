@@ -65,7 +65,8 @@ void StoreKeysValues(KernelContext& context, const AttentionOptions& options, Co
 void PagedAttention(KernelContext& context, const AttentionOptions& options, ConstMatrix q,
                     const PagedKeysValues& cache, absl::Span<const AttentionSequence> sequences, Matrix out);
 
-// An additive mask: bias of query i and key j of head h at data[h * head_stride + i * query_stride + j * key_stride];
+// An additive mask: bias of the sequence's query i (counted from 0, not from first_query) and key j of head h at
+// data[h * head_stride + i * query_stride + j * key_stride];
 // a stride of 0 broadcasts. -infinity masks. No data: no mask.
 struct AttentionBias {
   const float* data = nullptr;
