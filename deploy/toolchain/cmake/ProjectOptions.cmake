@@ -15,6 +15,8 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
 set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
 
 set(ATTENDANT_SANITIZER "" CACHE STRING "Comma-separated sanitizers: address,undefined or thread")
+option(ATTENDANT_ENGINE_ONLY "Leave out what needs gRPC, whose package is not built for sanitizers or fuzzing" OFF)
+option(ATTENDANT_FUZZ "Build the fuzzers with libFuzzer (clang); otherwise they replay their seeds as tests" OFF)
 
 find_program(ATTENDANT_CCACHE ccache)
 if(ATTENDANT_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
@@ -29,6 +31,10 @@ endif()
 if(ATTENDANT_SANITIZER)
   add_compile_options(-fsanitize=${ATTENDANT_SANITIZER} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${ATTENDANT_SANITIZER})
+endif()
+
+if(ATTENDANT_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
 add_library(project_options INTERFACE)

@@ -33,3 +33,29 @@ function(attendant_test name)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
                        PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
 endfunction()
+
+# attendant_benchmark(NAME SOURCES a_benchmark.cc DEPS x y): a Google Benchmark program, which ./dev bench runs. As a
+# test (label benchmark) it makes one pass, so that a benchmark whose result is wrong is noticed.
+function(attendant_benchmark name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  attendant_program(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} benchmark::benchmark_main)
+  add_dependencies(benchmarks ${name})
+  add_test(NAME ${name} COMMAND ${name} --benchmark_min_time=1x)
+  set_tests_properties(${name} PROPERTIES LABELS benchmark TIMEOUT 120)
+endfunction()
+
+# attendant_fuzzer(NAME SOURCES a_fuzzer.cc DEPS x y): a libFuzzer program, NAME_fuzzer, with its seeds in
+# tests/fuzz/corpus/NAME. Without ATTENDANT_FUZZ it is a test (label fuzz) that runs each seed once.
+function(attendant_fuzzer name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  set(program ${name}_fuzzer)
+  if(ATTENDANT_FUZZ)
+    attendant_program(${program} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS})
+    target_link_options(${program} PRIVATE -fsanitize=fuzzer)
+  else()
+    attendant_program(${program} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} fuzz_replay)
+    add_test(NAME ${program} COMMAND ${program} ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${name})
+    set_tests_properties(${program} PROPERTIES LABELS fuzz TIMEOUT 120)
+  endif()
+  add_dependencies(fuzzers ${program})
+endfunction()
