@@ -8,7 +8,8 @@
 
 namespace attendant::engine {
 
-// One sequence's share of a Batch: rows [query_start, query_start + num_queries) of every activation.
+// One sequence's share of a Batch: rows [query_start, query_start + num_queries) of every
+// activation.
 struct BatchSequence {
   int32_t query_start = 0;
   int32_t num_queries = 0;
@@ -16,8 +17,9 @@ struct BatchSequence {
   // Tokens of this sequence that are already in the KV cache. 0 for an encoder.
   int32_t num_past_tokens = 0;
 
-  // The cache blocks of the sequence, in order, with room for num_past_tokens + num_queries tokens; owned by the
-  // scheduler, valid for this step. Empty for an encoder, whose keys are the batch's own rows.
+  // The cache blocks of the sequence, in order, with room for num_past_tokens + num_queries tokens;
+  // owned by the scheduler, valid for this step. Empty for an encoder, whose keys are the batch's
+  // own rows.
   absl::Span<const int32_t> blocks;
 };
 

@@ -18,15 +18,16 @@
 namespace attendant::engine {
 
 struct EngineOptions {
-  // Threads that compute, the engine's own included. 0: what the process may use, see base/cpu_topology.h.
+  // Threads that compute, the engine's own included. 0: what the process may use, see
+  // base/cpu_topology.h.
   int num_threads = 0;
   bool pin_threads = true;
 
   // Threads that turn text into ids and back.
   int num_tokenizer_threads = 1;
 
-  // The most tokens of one step: how many texts are encoded together, and how long a chunk of a prompt is. More is
-  // throughput, fewer is latency (and memory: activations are sized for it).
+  // The most tokens of one step: how many texts are encoded together, and how long a chunk of a
+  // prompt is. More is throughput, fewer is latency (and memory: activations are sized for it).
   int32_t max_batch_tokens = 2048;
 
   // The most sequences that generate at a time, for each model.
@@ -50,7 +51,8 @@ struct EngineOptions {
 struct ModelSource {
   std::string name;  // what requests call it
   std::string path;  // a Hugging Face folder, or a GGUF file
-  std::optional<DataType> dtype;  // kFloat32 or kBFloat16; unset: bf16 where the CPU multiplies it, else f32
+  std::optional<DataType>
+      dtype;  // kFloat32 or kBFloat16; unset: bf16 where the CPU multiplies it, else f32
   std::optional<int32_t> max_tokens;  // a context shorter than the model's own
 };
 
@@ -104,8 +106,8 @@ struct EngineStats {
   int64_t workspace_bytes = 0;
   int num_threads = 0;
   int64_t steps = 0;
-  int64_t reference_kernels = 0;      // linear layers for which oneDNN has only reference code
-  absl::Time last_heartbeat;          // the step loop's; it beats at least once a second, idle or not
+  int64_t reference_kernels = 0;  // linear layers for which oneDNN has only reference code
+  absl::Time last_heartbeat;      // the step loop's; it beats at least once a second, idle or not
 };
 
 // One step that was computed, reported as it ends.
@@ -117,28 +119,31 @@ struct StepReport {
   int32_t num_sequences = 0;
 };
 
-// Runs transformers on the CPU. One thread, the engine's, runs the step loop for every loaded model and leads the team
-// of OpenMP threads; nothing else computes. All methods may be called from any thread; those marked asynchronous
-// return at once, and answer from the engine's threads.
+// Runs transformers on the CPU. One thread, the engine's, runs the step loop for every loaded model
+// and leads the team of OpenMP threads; nothing else computes. All methods may be called from any
+// thread; those marked asynchronous return at once, and answer from the engine's threads.
 class Engine {
  public:
   // `on_step`, if set, is called on the engine's thread after each step; it must be quick.
-  static absl::StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
-                                                        std::function<void(const StepReport&)> on_step = nullptr);
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(
+      const EngineOptions& options, std::function<void(const StepReport&)> on_step = nullptr);
 
   // Ends every request with UNAVAILABLE, and the threads.
   ~Engine();
 
-  // Loads a model and makes it available; requests for others run on meanwhile. Blocks. `progress`, if set, is called
-  // with a value from 0 to 1 as weights are packed. ALREADY_EXISTS if the name is taken.
+  // Loads a model and makes it available; requests for others run on meanwhile. Blocks. `progress`,
+  // if set, is called with a value from 0 to 1 as weights are packed. ALREADY_EXISTS if the name is
+  // taken.
   absl::Status LoadModel(const ModelSource& source, std::function<void(double)> progress = nullptr);
 
-  // Waits for the model's requests to end, then frees it. New ones get NOT_FOUND at once. NOT_FOUND if absent.
+  // Waits for the model's requests to end, then frees it. New ones get NOT_FOUND at once. NOT_FOUND
+  // if absent.
   absl::Status UnloadModel(const std::string& name);
 
   std::vector<ModelDescription> ListModels() const;  // sorted by name
 
-  // NOT_FOUND lists what is loaded. An empty name is the only loaded model, or else INVALID_ARGUMENT.
+  // NOT_FOUND lists what is loaded. An empty name is the only loaded model, or else
+  // INVALID_ARGUMENT.
   absl::StatusOr<ModelDescription> GetModel(const std::string& name) const;
 
   // Asynchronous. `done` is called once. A request all of whose inputs are bad fails as a whole.
@@ -159,7 +164,8 @@ class Engine {
   void Detokenize(const std::string& model, std::vector<int32_t> ids, bool skip_special_tokens,
                   DetokenizeCallback done);
 
-  // Makes the step loop look at its requests again: after a RequestControl was cancelled, or an AttendSink became ready.
+  // Makes the step loop look at its requests again: after a RequestControl was cancelled, or an
+  // AttendSink became ready.
   void Wake();
 
   EngineStats Stats() const;

@@ -1,9 +1,9 @@
 #ifndef ATTENDANT_ENGINE_REQUEST_H_
 #define ATTENDANT_ENGINE_REQUEST_H_
 
-// What is asked of the engine, and what it answers. These are values: plain data that any thread may make, move and
-// read. Limits that depend on the model (vocabulary, positions) are checked by the engine; all others by whoever makes
-// the request.
+// What is asked of the engine, and what it answers. These are values: plain data that any thread
+// may make, move and read. Limits that depend on the model (vocabulary, positions) are checked by
+// the engine; all others by whoever makes the request.
 
 #include <atomic>
 #include <cstdint>
@@ -25,8 +25,8 @@ namespace attendant::engine {
 // ---------------------------------------------------------------------------------------------------------------------
 // Common to all requests.
 
-// The thread of control between a caller and its request. Shared: the caller sets it, the engine looks at it before each
-// step, and stops the work that nobody waits for.
+// The thread of control between a caller and its request. Shared: the caller sets it, the engine
+// looks at it before each step, and stops the work that nobody waits for.
 struct RequestControl {
   std::string request_id;
   absl::Time deadline = absl::InfiniteFuture();
@@ -34,7 +34,8 @@ struct RequestControl {
 
   // OK, CANCELLED or DEADLINE_EXCEEDED.
   absl::Status Check(absl::Time now) const {
-    if (cancelled.load(std::memory_order_relaxed)) return absl::CancelledError("cancelled by the caller");
+    if (cancelled.load(std::memory_order_relaxed))
+      return absl::CancelledError("cancelled by the caller");
     if (now >= deadline) return absl::DeadlineExceededError("the deadline passed");
     return absl::OkStatus();
   }
@@ -78,11 +79,13 @@ struct EncodeRequest {
   std::string model;  // a loaded model's name; never empty here
   std::vector<EncodeInput> inputs;
   Pooling pooling = Pooling::kModelDefault;
-  std::optional<bool> normalize;      // unset: the model's own
-  std::optional<int32_t> dimensions;  // keep the first so many values, then normalize again (if normalizing)
+  std::optional<bool> normalize;  // unset: the model's own
+  std::optional<int32_t>
+      dimensions;  // keep the first so many values, then normalize again (if normalizing)
   DataType output_dtype = DataType::kFloat32;  // kFloat32, kFloat16, kBFloat16, kInt8 or kBinary
-  std::optional<std::string> prompt_name;      // one of the model's named prompts; put before every text
-  std::optional<std::string> prompt;           // put before every text
+  std::optional<std::string>
+      prompt_name;                    // one of the model's named prompts; put before every text
+  std::optional<std::string> prompt;  // put before every text
   Truncation truncation;
   std::vector<int32_t> hidden_layers;  // 0 = embeddings, num_hidden_layers or -1 = last
   std::shared_ptr<RequestControl> control;
@@ -99,7 +102,8 @@ struct EncodedInput {
 struct EncodeResult {
   Tensor embeddings;                  // [rows, dimensions]
   std::vector<EncodedInput> inputs;   // one for each input, in order
-  std::vector<Tensor> hidden_states;  // one for each of hidden_layers: f32 [sum of num_tokens of good inputs, hidden_size]
+  std::vector<Tensor> hidden_states;  // one for each of hidden_layers: f32 [sum of num_tokens of
+                                      // good inputs, hidden_size]
   RequestUsage usage;
   RequestTimings timings;
 };
@@ -131,8 +135,9 @@ struct GenerateRequest {
   std::string model;
   std::variant<std::string, TokenIds> prompt;
 
-  // Unset fields take the values of the checkpoint's generation_config.json, else the defaults of SamplingParams
-  // and StoppingCriteria; an unset seed is drawn at random; max_new_tokens is at most what the context leaves.
+  // Unset fields take the values of the checkpoint's generation_config.json, else the defaults of
+  // SamplingParams and StoppingCriteria; an unset seed is drawn at random; max_new_tokens is at
+  // most what the context leaves.
   std::optional<float> temperature;
   std::optional<int32_t> top_k;
   std::optional<float> top_p;
@@ -148,14 +153,16 @@ struct GenerateRequest {
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
 
-  int32_t num_sequences = 1;    // so many samples of one prompt, with seeds seed, seed + 1, ...
-  int32_t top_logprobs = 0;     // alternatives reported for each token; 0: none. Logprobs are of the raw logits
-  bool logprobs = false;        // report each token's own logprob
-  bool prompt_logprobs = false;  // report the prompt's tokens with their logprobs before the first chunk
-  bool echo = false;            // the prompt's text comes first
+  int32_t num_sequences = 1;  // so many samples of one prompt, with seeds seed, seed + 1, ...
+  int32_t top_logprobs =
+      0;  // alternatives reported for each token; 0: none. Logprobs are of the raw logits
+  bool logprobs = false;  // report each token's own logprob
+  bool prompt_logprobs =
+      false;          // report the prompt's tokens with their logprobs before the first chunk
+  bool echo = false;  // the prompt's text comes first
   Truncation truncation;
-  int32_t priority = 0;         // higher first among the waiting
-  bool cache_prefix = true;     // share cache blocks of equal prefixes, now and later
+  int32_t priority = 0;      // higher first among the waiting
+  bool cache_prefix = true;  // share cache blocks of equal prefixes, now and later
   std::shared_ptr<RequestControl> control;
 };
 
@@ -167,7 +174,7 @@ struct TokenLogprob {
 
 struct GeneratedToken {
   int32_t id = 0;
-  std::string text;  // the vocabulary's spelling
+  std::string text;   // the vocabulary's spelling
   float logprob = 0;  // set when asked for
   std::vector<TokenLogprob> top;
 };
@@ -177,8 +184,8 @@ enum class FinishReason : uint8_t { kEos, kStopSequence, kLength };
 struct GenerateStarted {
   SamplingParams sampling;  // as they will be used, the seed included
   StoppingCriteria stopping;
-  RequestUsage usage;  // input and cached tokens
-  int32_t original_tokens = 0;  // of the prompt, before truncation
+  RequestUsage usage;                         // input and cached tokens
+  int32_t original_tokens = 0;                // of the prompt, before truncation
   std::vector<GeneratedToken> prompt_tokens;  // with prompt_logprobs
 };
 
@@ -191,14 +198,16 @@ struct GenerateChunk {
 struct GenerateFinished {
   int32_t sequence = 0;
   FinishReason reason = FinishReason::kEos;
-  std::variant<std::monostate, std::string, int32_t> stop_match;  // the stop string, or the stop or EOS token
+  std::variant<std::monostate, std::string, int32_t>
+      stop_match;   // the stop string, or the stop or EOS token
   float score = 0;  // the sum of the output's logprobs
   RequestUsage usage;
   RequestTimings timings;
 };
 
-// Receives what a generation yields: OnStarted once, chunks, one OnFinished for each sequence, and then OnDone. After an
-// error OnDone comes at once. Called by the engine's threads, one call at a time; must not block.
+// Receives what a generation yields: OnStarted once, chunks, one OnFinished for each sequence, and
+// then OnDone. After an error OnDone comes at once. Called by the engine's threads, one call at a
+// time; must not block.
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
@@ -214,11 +223,13 @@ class TokenSink {
 struct AttentionMask {
   bool causal = false;
   std::optional<int32_t> sliding_window;  // >= 1
-  std::optional<Tensor> mask;  // BOOL (true keeps) or FLOAT32 (added), broadcastable to [.., heads, q_len, kv_len]
+  std::optional<Tensor>
+      mask;  // BOOL (true keeps) or FLOAT32 (added), broadcastable to [.., heads, q_len, kv_len]
   std::optional<float> scale;  // unset: 1/sqrt(head_dim)
 };
 
-// Attention on tensors: query [.., heads, q_len, d], key and value [.., kv_heads, kv_len, d]; a batch axis is optional.
+// Attention on tensors: query [.., heads, q_len, d], key [.., kv_heads, kv_len, d], value [..,
+// kv_heads, kv_len, value_d]; a batch axis is optional.
 struct AttendTensors {
   Tensor query, key, value;  // FLOAT32, FLOAT16 or BFLOAT16
   AttentionMask mask;
@@ -251,19 +262,20 @@ struct AttendStarted {
   std::vector<int64_t> lse_shape;      // empty if not asked for
 };
 
-// A part of one result: rows [query_begin, query_end) of heads [head_begin, head_end) of batch entry `batch`.
+// A part of one result: rows [query_begin, query_end) of heads [head_begin, head_end) of batch
+// entry `batch`.
 struct AttendBlock {
   AttendOutput kind = AttendOutput::kOutput;
   int64_t batch = 0;
   int32_t head_begin = 0, head_end = 0;
   int32_t query_begin = 0, query_end = 0;
-  Tensor tensor;  // f32; output [heads, queries, d] (a layer's: [queries, d_model]), weights [heads, queries, kv_len],
-                  // log-sum-exp [heads, queries]; at most 1 MiB of data
+  Tensor tensor;  // f32; output [heads, queries, value_d] (a layer's: [queries, d_model]), weights
+                  // [heads, queries, kv_len], log-sum-exp [heads, queries]; at most 1 MiB of data
 };
 
-// Receives the blocks of one Attend, as TokenSink does tokens. The engine computes a block only when Ready() says that
-// there is room for one more: a slow reader holds back its own work, in no more memory than a few blocks. Whoever turns
-// unready to ready calls Engine::Wake.
+// Receives the blocks of one Attend, as TokenSink does tokens. The engine computes a block only
+// when Ready() says that there is room for one more: a slow reader holds back its own work, in no
+// more memory than a few blocks. Whoever turns unready to ready calls Engine::Wake.
 class AttendSink {
  public:
   virtual ~AttendSink() = default;

@@ -19,17 +19,19 @@ namespace attendant::engine {
 // The largest tensor of one AttendBlock.
 inline constexpr int64_t kMaxAttendBlockBytes = int64_t{1} << 20;
 
-// Attention on a caller's tensors, one block at a time, so that results never exist as a whole and other work runs in
-// between: query rows of all heads are computed together, as many as make some tens of milliseconds of work,
-// and then cut into blocks.
+// Attention on a caller's tensors, one block at a time, so that results never exist as a whole and
+// other work runs in between: query rows of all heads are computed together, as many as make some
+// tens of milliseconds of work, and then cut into blocks.
 //
-// Vaswani et al., "Attention Is All You Need", 2017, sections 3.2.1 (the tensors) and 3.2.2 (the layer).
+// Vaswani et al., "Attention Is All You Need", 2017, sections 3.2.1 (the tensors) and 3.2.2 (the
+// layer).
 class AttendJob {
  public:
-  // Checks the request and widens its tensors; any thread. INVALID_ARGUMENT, naming the field, for shapes that do
-  // not agree, an element type that attention is not computed in, a mask that is NaN or +infinity somewhere, or
-  // results of more than `max_bytes` (--max_attend_bytes).
-  static absl::StatusOr<std::unique_ptr<AttendJob>> Create(AttendRequest request, int64_t max_bytes);
+  // Checks the request and widens its tensors; any thread. INVALID_ARGUMENT, naming the field, for
+  // shapes that do not agree, an element type that attention is not computed in, a mask that is NaN
+  // or +infinity somewhere, or results of more than `max_bytes` (--max_attend_bytes).
+  static absl::StatusOr<std::unique_ptr<AttendJob>> Create(AttendRequest request,
+                                                           int64_t max_bytes);
 
   const AttendStarted& started() const { return started_; }
   const std::shared_ptr<RequestControl>& control() const { return control_; }
@@ -37,8 +39,9 @@ class AttendJob {
   // Whether Next() has given everything.
   bool done() const { return next_batch_ == num_batches_ && blocks_.empty(); }
 
-  // The next block: query rows in order; of the same rows the output first, then weights, then log-sum-exp.
-  // On the thread that owns `context`; not when done(). INTERNAL if oneDNN cannot make a layer's product.
+  // The next block: query rows in order; of the same rows the output first, then weights, then
+  // log-sum-exp. On the thread that owns `context`; not when done(). INTERNAL if oneDNN cannot make
+  // a layer's product.
   absl::StatusOr<AttendBlock> Next(KernelContext& context);
 
  private:
@@ -55,12 +58,14 @@ class AttendJob {
   AttendJob() = default;
   absl::Status InitTensors(AttendTensors source);
   absl::Status InitLayer(AttendLayer source);
+  void SetHeads(int64_t heads, int64_t kv_heads, int64_t query_dim, int64_t value_dim);
   absl::Status InitMask(AttentionMask mask, const char* path);
   absl::Status PlanResults(int64_t max_bytes);
 
   absl::Status PrepareBatch(KernelContext& context);  // q_, k_, v_ of next_batch_, as packed rows
   void ComputeRows(KernelContext& context);           // the next query rows, into blocks_
-  void CutIntoBlocks(AttendOutput kind, const std::vector<float>& values, int64_t rows, int64_t columns);
+  void CutIntoBlocks(AttendOutput kind, const std::vector<float>& values, int64_t rows,
+                     int64_t columns);
 
   std::shared_ptr<RequestControl> control_;
   AttendStarted started_;
@@ -68,12 +73,16 @@ class AttendJob {
   int64_t num_batches_ = 1;
   int64_t num_queries_ = 0;
   int64_t num_keys_ = 0;
+  // Queries and keys have query_dim_ values a head, values have value_dim_; zeros widen the
+  // narrower to options_.head_dim, which changes neither scores nor sums.
+  int64_t query_dim_ = 0, value_dim_ = 0;
   AttentionOptions options_;
   bool return_weights_ = false;
   bool return_lse_ = false;
   int64_t rows_per_step_ = 1;
 
-  // What the caller gave, widened. Tensors: [batch, heads, len, head_dim]; a layer: [batch, len, d_model].
+  // What the caller gave, widened. Tensors: [batch, heads, len, dim]; a layer: [batch, len,
+  // d_model].
   std::vector<float> query_, key_, value_;
   int64_t query_width_ = 0, key_width_ = 0, value_width_ = 0;  // a layer's d_model of each
   std::optional<Layer> layer_;

@@ -80,8 +80,9 @@ std::optional<double> QuotaV1(const fs::path& group) {
   return *quota / *period;
 }
 
-// The tightest quota from the process's own group up to the root of the hierarchy. Inside a container the path in
-// /proc/self/cgroup may not exist below the mount; the mount's own root then is the container's group.
+// The tightest quota from the process's own group up to the root of the hierarchy. Inside a
+// container the path in /proc/self/cgroup may not exist below the mount; the mount's own root then
+// is the container's group.
 template <typename Quota>
 void TightenByGroups(const fs::path& mount, absl::string_view group, Quota quota,
                      std::optional<double>& tightest) {
@@ -90,7 +91,8 @@ void TightenByGroups(const fs::path& mount, absl::string_view group, Quota quota
     if (const std::optional<double> cpus = quota(path)) {
       tightest = std::min(tightest.value_or(*cpus), *cpus);
     }
-    if (path == mount || !path.has_relative_path() || path.string().size() <= mount.string().size()) break;
+    if (path == mount || !path.has_relative_path() || path.string().size() <= mount.string().size())
+      break;
     path = path.parent_path();
   }
 }

@@ -11,8 +11,8 @@ namespace attendant::engine {
 // The payload of an INVALID_ARGUMENT that is one field's fault: the field's path in the request.
 inline constexpr absl::string_view kFieldPathUrl = "attendant.v1/field_path";
 
-// INVALID_ARGUMENT "<path>: <description>", carrying the path. `description` names the value and the limit:
-// FieldError("tensors.key", "has 7 heads; query has 12").
+// INVALID_ARGUMENT "<path>: <description>", carrying the path. `description` names the value and
+// the limit: FieldError("tensors.key", "has 7 heads; query has 12").
 inline absl::Status FieldError(absl::string_view path, absl::string_view description) {
   absl::Status status = absl::InvalidArgumentError(absl::StrCat(path, ": ", description));
   status.SetPayload(kFieldPathUrl, absl::Cord(path));

@@ -7,8 +7,8 @@
 #include "absl/status/statusor.h"
 
 // Returns from the enclosing function if `expr`, an absl::Status, is not OK.
-#define RETURN_IF_ERROR(expr)                    \
-  do {                                           \
+#define RETURN_IF_ERROR(expr)                                         \
+  do {                                                                \
     if (absl::Status status_ = (expr); !status_.ok()) return status_; \
   } while (false)
 
@@ -19,7 +19,8 @@
   if (!result.ok()) return std::move(result).status(); \
   lhs = *std::move(result)
 
-// Evaluates `expr`, an absl::StatusOr; assigns its value to `lhs`, which may be a declaration, or returns its error.
+// Evaluates `expr`, an absl::StatusOr; assigns its value to `lhs`, which may be a declaration, or
+// returns its error.
 #define ASSIGN_OR_RETURN(lhs, expr) \
   ATTENDANT_ASSIGN_OR_RETURN_(ATTENDANT_CONCAT_(status_or_, __LINE__), lhs, expr)
 

@@ -22,7 +22,8 @@ AlignedBuffer::AlignedBuffer(size_t size_bytes) : size_bytes_(size_bytes) {
   const size_t rounded = (size_bytes + alignment - 1) / alignment * alignment;
   void* memory = std::aligned_alloc(alignment, rounded);
   if (memory == nullptr) throw std::bad_alloc();
-  if (alignment == kHugePage) madvise(memory, rounded, MADV_HUGEPAGE);  // a hint: failure costs only speed
+  if (alignment == kHugePage)
+    madvise(memory, rounded, MADV_HUGEPAGE);  // a hint: failure costs only speed
   data_.reset(static_cast<std::byte*>(memory));
 }
 

@@ -43,7 +43,8 @@ int64_t NumElements(absl::Span<const int64_t> shape);
 // "[2, 3, 4]".
 std::string ShapeString(absl::Span<const int64_t> shape);
 
-// A matrix in somebody else's memory: `rows` rows of `cols` values, `stride` values from one row to the next.
+// A matrix in somebody else's memory: `rows` rows of `cols` values, `stride` values from one row to
+// the next.
 template <typename T>
 struct MatrixView {
   T* data = nullptr;
@@ -59,7 +60,9 @@ struct MatrixView {
   T* row(int64_t index) const { return data + index * stride; }
   // `count` rows from `first`; `count` columns from `first`.
   MatrixView Rows(int64_t first, int64_t count) const { return {row(first), count, cols, stride}; }
-  MatrixView Cols(int64_t first, int64_t count) const { return {data + first, rows, count, stride}; }
+  MatrixView Cols(int64_t first, int64_t count) const {
+    return {data + first, rows, count, stride};
+  }
 
   operator MatrixView<const T>() const { return {data, rows, cols, stride}; }
 };

@@ -22,15 +22,18 @@ MATCHER(IsOk, "is OK") {
   return StatusOf(arg).ok();
 }
 
-// EXPECT_THAT(Parse(text), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("max_new_tokens")));
+// EXPECT_THAT(Parse(text), StatusIs(absl::StatusCode::kInvalidArgument,
+// HasSubstr("max_new_tokens")));
 MATCHER_P(StatusIs, code, "has the code " + absl::StatusCodeToString(code)) {
   *result_listener << StatusOf(arg);
   return StatusOf(arg).code() == code;
 }
-MATCHER_P2(StatusIs, code, message, "has the code " + absl::StatusCodeToString(code) + " and a message that matches") {
+MATCHER_P2(StatusIs, code, message,
+           "has the code " + absl::StatusCodeToString(code) + " and a message that matches") {
   *result_listener << StatusOf(arg);
   return StatusOf(arg).code() == code &&
-         ::testing::ExplainMatchResult(message, std::string(StatusOf(arg).message()), result_listener);
+         ::testing::ExplainMatchResult(message, std::string(StatusOf(arg).message()),
+                                       result_listener);
 }
 
 }  // namespace attendant::testing
@@ -45,7 +48,8 @@ MATCHER_P2(StatusIs, code, message, "has the code " + absl::StatusCodeToString(c
   ASSERT_TRUE(result.ok()) << result.status();             \
   lhs = *std::move(result)
 
-// Declares `lhs` and gives it the value of `expr`, an absl::StatusOr; ends the test if there is none.
+// Declares `lhs` and gives it the value of `expr`, an absl::StatusOr; ends the test if there is
+// none.
 #define ASSERT_OK_AND_ASSIGN(lhs, expr) \
   ATTENDANT_ASSERT_OK_AND_ASSIGN_(ATTENDANT_TEST_CONCAT_(result_, __LINE__), lhs, expr)
 

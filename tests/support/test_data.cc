@@ -22,8 +22,9 @@ std::filesystem::path TestDataPath(absl::string_view relative) {
 
 std::optional<std::filesystem::path> SharedDataPath(absl::string_view relative) {
   const char* shared = std::getenv("ATTENDANT_SHARED_DIR");
-  const auto root = shared != nullptr ? std::filesystem::path(shared)
-                                      : std::filesystem::path(ATTENDANT_SOURCE_DIR) / ".." / "shared";
+  const auto root = shared != nullptr
+                        ? std::filesystem::path(shared)
+                        : std::filesystem::path(ATTENDANT_SOURCE_DIR) / ".." / "shared";
   return IfExists(root / std::string(relative));
 }
 

@@ -20,11 +20,11 @@ TEST(FloatConversionTest, EveryFloat16SurvivesTheRoundTrip) {
 }
 
 TEST(FloatConversionTest, Float16RoundsToNearestEven) {
-  EXPECT_EQ(FloatToFloat16(1.0f + 0x1p-11f), 0x3c00);               // half-way, down to even
-  EXPECT_EQ(FloatToFloat16(1.0f + 3 * 0x1p-11f), 0x3c02);           // half-way, up to even
-  EXPECT_EQ(FloatToFloat16(65519.0f), 0x7bff);                      // the largest that is not infinity
+  EXPECT_EQ(FloatToFloat16(1.0f + 0x1p-11f), 0x3c00);      // half-way, down to even
+  EXPECT_EQ(FloatToFloat16(1.0f + 3 * 0x1p-11f), 0x3c02);  // half-way, up to even
+  EXPECT_EQ(FloatToFloat16(65519.0f), 0x7bff);             // the largest that is not infinity
   EXPECT_EQ(FloatToFloat16(65520.0f), 0x7c00);
-  EXPECT_EQ(FloatToFloat16(0x1p-25f), 0x0000);                      // half of the smallest subnormal, to even
+  EXPECT_EQ(FloatToFloat16(0x1p-25f), 0x0000);  // half of the smallest subnormal, to even
   EXPECT_EQ(FloatToFloat16(std::nextafter(0x1p-25f, 1.0f)), 0x0001);
 }
 
