@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -13,11 +14,15 @@ namespace attendant::engine {
 // Which blocks of a KV cache are free, which are in use and by how many sequences, and which hold a prefix that may be
 // used again. Bookkeeping only: no tensors, no locks. Called from the engine thread alone.
 //
-// Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", 2023. A full block is
-// known by the hash of its tokens and of all tokens before it, and verified by those tokens, so that two different
-// prefixes never share. A block that nobody uses keeps its contents until it is the least recently used of those.
+// Kwon et al., "Efficient Memory Management for Large Language Model Serving with PagedAttention", 2023. A full block
+// is known by its tokens and by the contents of the block before it, and so by every token from the start. It is found
+// by hash and verified by those tokens: two different prefixes never share. A block that nobody uses keeps its
+// contents until it is the least recently used of those.
 class BlockPool {
  public:
+  // The prefixes that all sequences share. Any other domain is private: its blocks are found only within it.
+  static constexpr uint64_t kSharedDomain = 0;
+
   // `block_size` tokens a block.
   BlockPool(int32_t num_blocks, int32_t block_size);
 
@@ -26,22 +31,65 @@ class BlockPool {
 
   // The blocks, each now used once more, of the longest cached prefix of `tokens`: whole blocks only, and never all of
   // `tokens` (the last one must be computed for its logits).
-  std::vector<int32_t> AcquirePrefix(absl::Span<const int32_t> tokens);
+  std::vector<int32_t> AcquirePrefix(absl::Span<const int32_t> tokens, uint64_t domain = kSharedDomain);
 
-  // Makes block number `index` of a sequence, now full, known by its contents: `tokens` are the sequence's first
-  // (index + 1) * block_size tokens. If those contents are already known under another block, nothing changes.
-  void Publish(int32_t block, absl::Span<const int32_t> tokens);
+  // Makes a block of a sequence, now full, known by its contents. `previous` is the sequence's block before it, which
+  // was published or acquired, or nothing for its first. `tokens` are the block's own, block_size of them. If those
+  // contents are already known under another block, that one stays the one that is found.
+  void Publish(int32_t block, std::optional<int32_t> previous, absl::Span<const int32_t> tokens,
+               uint64_t domain = kSharedDomain);
 
-  // One user fewer. A block that nobody uses is free again, or cached if it was published.
+  // One user fewer. A block that nobody uses is free again, or cached if it was published. Release a sequence's last
+  // block first: a prefix then outlives what follows it.
   void Release(int32_t block);
 
-  int32_t num_blocks() const;
-  int32_t block_size() const;
-  int32_t num_available() const;  // free, or cached and unused
-  int32_t num_used() const;       // by at least one sequence
+  int32_t num_blocks() const { return static_cast<int32_t>(blocks_.size()); }
+  int32_t block_size() const { return block_size_; }
+  int32_t num_available() const { return num_blocks() - num_used_; }  // free, or cached and unused
+  int32_t num_used() const { return num_used_; }                      // by at least one sequence
+  int32_t num_cached() const { return num_cached_; }                  // holding contents, and unused
 
  private:
-  // The implementer's.
+  // What a block holds: a number that is never given twice, so that a block whose predecessor was evicted, and perhaps
+  // computed again elsewhere, is not found by mistake.
+  using ContentsId = uint64_t;
+  static constexpr ContentsId kNoContents = 0;
+
+  struct Contents {
+    uint64_t domain = kSharedDomain;
+    ContentsId previous = kNoContents;
+    std::vector<int32_t> tokens;
+
+    friend bool operator==(const Contents&, const Contents&) = default;
+    template <typename H>
+    friend H AbslHashValue(H h, const Contents& c) {
+      return H::combine(std::move(h), c.domain, c.previous, c.tokens);
+    }
+  };
+
+  struct Block {
+    int32_t num_users = 0;
+    ContentsId id = kNoContents;
+    bool is_found = false;  // found_ leads here, under `contents`
+    Contents contents;      // of a block that is found
+    // Neighbours in the list of cached blocks, while in it.
+    int32_t older = -1;
+    int32_t newer = -1;
+  };
+
+  void AppendToCached(int32_t block);
+  void RemoveFromCached(int32_t block);
+  void Forget(Block& block);
+
+  const int32_t block_size_;
+  std::vector<Block> blocks_;
+  std::vector<int32_t> free_;
+  absl::flat_hash_map<Contents, int32_t> found_;
+  ContentsId last_id_ = kNoContents;
+  int32_t oldest_cached_ = -1;
+  int32_t newest_cached_ = -1;
+  int32_t num_cached_ = 0;
+  int32_t num_used_ = 0;
 };
 
 }  // namespace attendant::engine
