@@ -15,18 +15,21 @@
 
 namespace attendant::engine {
 
-// A model as it lies on disk, mapped and checked: tensors by name, and the small files beside them. Two forms, one
-// meaning: a Hugging Face folder (config.json and safetensors, perhaps sharded), or one GGUF file, whose tensors are
-// given the names, the order of axes and the row order that the Hugging Face form of the same model has, and
-// whose metadata are given as the config.json they stand for. Who reads a Checkpoint need not know which it is.
+// A model as it lies on disk, mapped and checked: tensors by name, and the small files beside them.
+// Two forms, one meaning: a Hugging Face folder (config.json and safetensors, perhaps sharded), or
+// one GGUF file, whose tensors are given the names, the order of axes and the row order that the
+// Hugging Face form of the same model has, and whose metadata are given as the config.json they
+// stand for. Who reads a Checkpoint need not know which it is.
 //
-// Everything in the files is checked when they are opened: sizes, offsets, overlaps, counts. Later reads cannot
-// leave the mapping. Immutable after opening; every method may be called from any thread.
+// Everything in the files is checked when they are opened: sizes, offsets, overlaps, counts. Later
+// reads cannot leave the mapping. Immutable after opening; every method may be called from any
+// thread.
 class Checkpoint {
  public:
-  // `path`: a folder, or a .gguf file. NOT_FOUND if there is nothing there or no weights in it; INVALID_ARGUMENT for a
-  // file that is malformed, naming file, tensor and what was expected; UNIMPLEMENTED for a pickled checkpoint (with
-  // the line that converts it) and for tensor formats that are not read.
+  // `path`: a folder, or a .gguf file. NOT_FOUND if there is nothing there or no weights in it;
+  // INVALID_ARGUMENT for a file that is malformed, naming file, tensor and what was expected;
+  // UNIMPLEMENTED for a pickled checkpoint (with the line that converts it) and for tensor formats
+  // that are not read.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& path);
 
   virtual ~Checkpoint() = default;
@@ -36,9 +39,10 @@ class Checkpoint {
   // The contents of config.json. For a GGUF file: made from its metadata, `model_type` and all.
   virtual const std::string& config_json() const = 0;
 
-  // The contents of a file beside the weights ("generation_config.json", "1_Pooling/config.json"); nothing if it is
-  // absent. `name` is relative and stays below the folder. A GGUF file has only the generation_config.json made
-  // from its metadata. INVALID_ARGUMENT for a file of more than 256 MiB.
+  // The contents of a file beside the weights ("generation_config.json", "1_Pooling/config.json");
+  // nothing if it is absent. `name` is relative and stays below the folder. A GGUF file has only
+  // the generation_config.json made from its metadata. INVALID_ARGUMENT for a file of more than 256
+  // MiB.
   virtual absl::StatusOr<std::optional<std::string>> ReadFile(absl::string_view name) const = 0;
 
   // The tokenizer inside a GGUF file; null for a folder.
@@ -52,12 +56,14 @@ class Checkpoint {
   // How a tensor is stored: "F32", "BF16", "Q4_1", ...; empty if there is no such tensor.
   virtual std::string TensorFormat(absl::string_view name) const = 0;
 
-  // The whole tensor, widened to float, row-major. `output` has exactly its number of elements. NOT_FOUND names the
-  // tensor and the file; INVALID_ARGUMENT names both shapes if `shape` is not the tensor's own.
+  // The whole tensor, widened to float, row-major. `output` has exactly its number of elements.
+  // NOT_FOUND names the tensor and the file; INVALID_ARGUMENT names both shapes if `shape` is not
+  // the tensor's own.
   virtual absl::Status ReadTensor(absl::string_view name, absl::Span<const int64_t> shape,
                                   absl::Span<float> output) const = 0;
 
-  // Tells the kernel that a tensor's mapped pages are no longer needed. It can still be read, from disk.
+  // Tells the kernel that a tensor's mapped pages are no longer needed. It can still be read, from
+  // disk.
   virtual void Release(absl::string_view name) const = 0;
 
   // Bytes of the weight files.
