@@ -1,0 +1,42 @@
+#ifndef ATTENDANT_CLIENT_ATTENTION_BLOCKS_H_
+#define ATTENDANT_CLIENT_ATTENTION_BLOCKS_H_
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "attendant/v1/attend.pb.h"
+#include "client/client.h"
+
+namespace attendant::client {
+
+// Puts the blocks of one Attend stream, which come in any order, back together.
+class AttentionBlocks {
+ public:
+  // INTERNAL if the message comes out of turn, or its block is outside the shape that was
+  // announced.
+  absl::Status Add(const v1::AttendResponse& response);
+
+  // INTERNAL if the stream ended before its last message, or a part of a tensor never came.
+  absl::StatusOr<Attention> Finish() &&;
+
+ private:
+  // One tensor of the answer, and how much of it has come.
+  struct Part {
+    const char* name;
+    FloatTensor Attention::* tensor;
+    int64_t received = 0;
+  };
+
+  absl::Status Start(const v1::AttendStarted& started);
+  absl::Status Place(const v1::AttendBlock& block, const v1::Tensor& message, Part& part);
+
+  bool started_ = false;
+  bool finished_ = false;
+  Attention attention_;
+  Part output_{"output", &Attention::output};
+  Part weights_{"weights", &Attention::weights};
+  Part lse_{"lse", &Attention::lse};
+};
+
+}  // namespace attendant::client
+
+#endif  // ATTENDANT_CLIENT_ATTENTION_BLOCKS_H_

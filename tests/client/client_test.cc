@@ -1,0 +1,282 @@
+#include "client/client.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "client/attention_blocks.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/client/fake_server.h"
+#include "tests/support/status_matchers.h"
+
+namespace attendant::client {
+namespace {
+
+using ::attendant::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::Eq;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class ClientTest : public ::testing::Test {
+ protected:
+  static Client ConnectTo(const std::string& address, ClientOptions options = {}) {
+    return *Client::Connect(address, options);
+  }
+
+  FakeServer server_;
+  Client client_ = ConnectTo(server_.address());
+};
+
+v1::GenerateRequest Prompt(const std::string& text) {
+  v1::GenerateRequest request;
+  request.set_text(text);
+  return request;
+}
+
+TEST_F(ClientTest, EncodesTextsIntoRows) {
+  ASSERT_OK_AND_ASSIGN(const FloatTensor vectors, client_.Encode({"hello", "sky"}));
+  EXPECT_THAT(vectors.shape, ElementsAre(2, 3));
+  EXPECT_THAT(vectors.Row(0), ElementsAre(5, 2, 1));
+  EXPECT_THAT(vectors.Row(1), ElementsAre(3, 0, 1));
+}
+
+TEST_F(ClientTest, NamesTheTextThatFailed) {
+  EXPECT_THAT(client_.Encode({"good", "bad"}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("text 1: is a bad word")));
+}
+
+TEST_F(ClientTest, TakesAMessageLargerThanTheDefaultOfGrpc) {
+  const int64_t count = 3 << 20;  // 12 MiB
+  v1::AttendRequest request;
+  *request.mutable_layer()->mutable_query() =
+      ToMessage({{1, count}, std::vector<float>(count, 1.5f)});
+  ASSERT_OK_AND_ASSIGN(const Attention attention, client_.Attend(request));
+  EXPECT_THAT(attention.output.shape, ElementsAre(1, count));
+  EXPECT_EQ(attention.output.values.back(), 3.0f);
+}
+
+TEST_F(ClientTest, RefusesAMessageLargerThanItsLimit) {
+  const Client small = ConnectTo(server_.address(), {.max_receive_bytes = 1 << 10});
+  EXPECT_THAT(small.Encode(std::vector<std::string>(1000, "text")),
+              StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(ClientTest, StreamsWhatIsGenerated) {
+  std::vector<std::string> texts;
+  std::string id;
+  int64_t output_tokens = 0;
+  const absl::Status status =
+      client_.Generate(Prompt("to be or"), [&](const v1::GenerateResponse& response) {
+        if (response.has_started()) id = response.started().request_id();
+        if (response.has_chunk()) texts.push_back(response.chunk().text());
+        if (response.has_finished()) output_tokens = response.finished().usage().output_tokens();
+        return true;
+      });
+  EXPECT_OK(status);
+  EXPECT_EQ(id, "fake-1");
+  EXPECT_THAT(texts, ElementsAre("to ", "be ", "or "));
+  EXPECT_EQ(output_tokens, 3);
+  EXPECT_THAT(*client_.Generate("not to be"), Eq("not to be "));
+}
+
+TEST_F(ClientTest, KeepsWhatCameBeforeAnError) {
+  std::string text;
+  const absl::Status status =
+      client_.Generate(Prompt("please break now"), [&](const v1::GenerateResponse& response) {
+        text += response.chunk().text();
+        return true;
+      });
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInternal, HasSubstr("lost the thread")));
+  EXPECT_EQ(text, "please break ");
+}
+
+TEST_F(ClientTest, CancelsTheCallWhenTheCallbackSaysSo) {
+  const absl::Status status = client_.Generate(
+      Prompt("hang"), [](const v1::GenerateResponse& response) { return !response.has_chunk(); });
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kCancelled));
+  while (!server_.saw_cancellation()) absl::SleepFor(absl::Milliseconds(1));
+}
+
+TEST_F(ClientTest, EndsACallAtItsDeadline) {
+  const Client hasty = ConnectTo(server_.address(), {.deadline = absl::Milliseconds(100)});
+  EXPECT_THAT(hasty.Generate("hang"), StatusIs(absl::StatusCode::kDeadlineExceeded));
+  while (!server_.saw_cancellation()) absl::SleepFor(absl::Milliseconds(1));
+}
+
+TEST_F(ClientTest, PutsBlocksInTheirPlace) {
+  FloatTensor query{{2, 3, 4, 5}, {}};
+  for (int i = 0; i < 2 * 3 * 4 * 5; ++i) query.values.push_back(i);
+  v1::AttendRequest request;
+  *request.mutable_tensors()->mutable_query() = ToMessage(query);
+  ASSERT_OK_AND_ASSIGN(const Attention attention, client_.Attend(request));
+  EXPECT_EQ(attention.output.shape, query.shape);
+  EXPECT_EQ(attention.output.values, query.values);
+  EXPECT_THAT(attention.weights.values, IsEmpty());
+}
+
+TEST_F(ClientTest, SaysWhatTheServerHasLoaded) {
+  ASSERT_OK_AND_ASSIGN(const v1::ListModelsResponse list, client_.ListModels());
+  EXPECT_THAT(list.models(), SizeIs(2));
+  EXPECT_EQ(client_.GetModel("words")->architecture(), "llama");
+  EXPECT_THAT(client_.GetModel("nothing"), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST_F(ClientTest, TokenizesAndBack) {
+  v1::TokenizeRequest request;
+  request.add_inputs()->set_text("hi");
+  ASSERT_OK_AND_ASSIGN(const v1::TokenizeResponse tokens, client_.Tokenize(request));
+  ASSERT_THAT(tokens.inputs(), SizeIs(1));
+  v1::DetokenizeRequest back;
+  for (const v1::TextToken& token : tokens.inputs(0).tokens()) {
+    if (back.inputs().empty()) back.add_inputs();
+    back.mutable_inputs(0)->add_ids(token.id());
+  }
+  EXPECT_EQ(client_.Detokenize(back)->texts(0), "hi");
+}
+
+TEST_F(ClientTest, TellsHealthApart) {
+  EXPECT_OK(client_.Health());
+  EXPECT_THAT(client_.Health("draining"),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("NOT_SERVING")));
+  EXPECT_THAT(client_.Health("nothing"), StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST_F(ClientTest, DecodesTheDetailsOfErrors) {
+  const absl::Status bad = client_.Encode(v1::EncodeRequest()).status();
+  EXPECT_THAT(bad, StatusIs(absl::StatusCode::kInvalidArgument, "nothing to encode"));
+  EXPECT_THAT(DetailLines(bad), ElementsAre("inputs: has 0 of 1 to 4096"));
+  EXPECT_EQ(Describe(bad), "INVALID_ARGUMENT: nothing to encode\n  inputs: has 0 of 1 to 4096");
+
+  const absl::Status missing = client_.Encode({"text"}, "none").status();
+  EXPECT_THAT(DetailLines(missing), ElementsAre("model 'none': loaded: letters, words"));
+
+  const absl::Status busy = client_.Generate("overloaded").status();
+  EXPECT_THAT(busy, StatusIs(absl::StatusCode::kResourceExhausted));
+  EXPECT_EQ(RetryDelay(busy), absl::Milliseconds(1500));
+  EXPECT_THAT(DetailLines(busy), ElementsAre("try again in 1.5s"));
+  EXPECT_EQ(RetryDelay(bad), std::nullopt);
+}
+
+TEST(ConnectTest, FailsAtTheFirstCallWhereNobodyListens) {
+  const Client client = *Client::Connect("127.0.0.1:1");
+  EXPECT_THAT(client.Health(), StatusIs(absl::StatusCode::kUnavailable));
+}
+
+TEST(ConnectTest, RefusesOptionsThatCannotBe) {
+  EXPECT_THAT(
+      Client::Connect("localhost:1", {.tls = TlsOptions{.root_certificates_file = "/no/such.pem"}})
+          .status(),
+      StatusIs(absl::StatusCode::kNotFound, HasSubstr("/no/such.pem")));
+  EXPECT_THAT(
+      Client::Connect("localhost:1", {.tls = TlsOptions{.certificate_file = "mine.pem"}}).status(),
+      StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Client::Connect("localhost:1", {.bearer_token = "secret"}).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("TLS")));
+}
+
+// Blocks that a broken server could send.
+class AttentionBlocksTest : public ::testing::Test {
+ protected:
+  AttentionBlocksTest() {
+    v1::AttendResponse started;
+    for (const int size : {2, 3, 4}) started.mutable_started()->add_output_shape(size);
+    EXPECT_OK(blocks_.Add(started));
+  }
+
+  // Heads [0, 1), rows [begin, end).
+  static v1::AttendResponse Block(int begin, int end, FloatTensor tensor) {
+    v1::AttendResponse response;
+    v1::AttendBlock& block = *response.mutable_block();
+    block.mutable_heads()->set_end(1);
+    block.mutable_queries()->set_begin(begin);
+    block.mutable_queries()->set_end(end);
+    *block.mutable_output() = ToMessage(tensor);
+    return response;
+  }
+
+  AttentionBlocks blocks_;
+};
+
+TEST_F(AttentionBlocksTest, RefusesABlockThatDoesNotFit) {
+  const std::vector<std::pair<v1::AttendResponse, std::string>> cases = {
+      {Block(2, 4, {{1, 2, 4}, std::vector<float>(8)}), "ranges"},
+      {Block(-1, 1, {{1, 2, 4}, std::vector<float>(8)}), "ranges"},
+      {Block(1, 1, {{1, 0, 4}, {}}), "ranges"},
+      {Block(0, 2, {{1, 2, 3}, std::vector<float>(6)}), "size"},
+      {Block(0, 2, {{2, 4}, std::vector<float>(8)}), "axes"},
+      {Block(0, 2, {{1, 2, 4}, std::vector<float>(7)}), "bytes"},
+  };
+  for (const auto& [response, reason] : cases) {
+    EXPECT_THAT(blocks_.Add(response), StatusIs(absl::StatusCode::kInternal, HasSubstr(reason)));
+  }
+}
+
+TEST_F(AttentionBlocksTest, MissesWhatNeverCame) {
+  EXPECT_OK(blocks_.Add(Block(0, 2, {{1, 2, 4}, std::vector<float>(8)})));
+  v1::AttendResponse finished;
+  finished.mutable_finished();
+  EXPECT_OK(blocks_.Add(finished));
+  EXPECT_THAT(std::move(blocks_).Finish(),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("24 values of output")));
+}
+
+TEST_F(AttentionBlocksTest, MissesTheEnd) {
+  EXPECT_THAT(std::move(blocks_).Finish(),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("ended early")));
+}
+
+TEST(AttentionBlocksStartTest, RefusesAShapeThatCannotBe) {
+  for (const int64_t size : {int64_t{-1}, int64_t{1} << 40}) {
+    AttentionBlocks blocks;
+    v1::AttendResponse started;
+    for (int axis = 0; axis < 3; ++axis) started.mutable_started()->add_output_shape(size);
+    EXPECT_THAT(blocks.Add(started), StatusIs(absl::StatusCode::kInternal));
+  }
+}
+
+v1::Tensor MakeTensor(v1::DataType dtype, std::vector<int64_t> shape, const std::string& data) {
+  v1::Tensor message;
+  message.set_dtype(dtype);
+  message.mutable_shape()->Add(shape.begin(), shape.end());
+  message.set_data(data);
+  return message;
+}
+
+TEST(TensorTest, WidensEveryType) {
+  using S = std::string;
+  const auto values = [](const v1::Tensor& message) { return FromMessage(message)->values; };
+  EXPECT_THAT(values(ToMessage({{2}, {1.5f, -2}})), ElementsAre(1.5f, -2));
+  // 1, -2, the smallest subnormal, the largest value
+  EXPECT_THAT(
+      values(MakeTensor(v1::DATA_TYPE_FLOAT16, {4}, S("\x00\x3c\x00\xc0\x01\x00\xff\x7b", 8))),
+      ElementsAre(1, -2, 5.9604645e-8f, 65504));
+  EXPECT_THAT(values(MakeTensor(v1::DATA_TYPE_FLOAT16, {1}, S("\x00\xfc", 2))),
+              ElementsAre(-INFINITY));
+  EXPECT_THAT(values(MakeTensor(v1::DATA_TYPE_BFLOAT16, {2}, S("\x80\x3f\x40\xc0", 4))),
+              ElementsAre(1, -3));
+  EXPECT_THAT(values(MakeTensor(v1::DATA_TYPE_INT8, {2}, "\x7f\x81")), ElementsAre(127, -127));
+  EXPECT_THAT(values(MakeTensor(v1::DATA_TYPE_UINT8, {1}, "\xff")), ElementsAre(255));
+  EXPECT_THAT(values(MakeTensor(v1::DATA_TYPE_INT32, {1}, "\xfe\xff\xff\xff")), ElementsAre(-2));
+  // Two rows of nine bits, two bytes each.
+  EXPECT_THAT(values(MakeTensor(v1::DATA_TYPE_BINARY, {2, 9}, S("\x81\x80\x00\x00", 4))),
+              ElementsAre(1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0));
+}
+
+TEST(TensorTest, RefusesBytesThatDoNotMatchTheShape) {
+  const v1::Tensor cases[] = {
+      MakeTensor(v1::DATA_TYPE_FLOAT32, {2}, "1234567"),
+      MakeTensor(v1::DATA_TYPE_FLOAT32, {-1}, "1234"),
+      MakeTensor(v1::DATA_TYPE_FLOAT32, {int64_t{1} << 62, 8}, ""),
+      MakeTensor(v1::DATA_TYPE_BINARY, {2, 9}, "12"),
+      MakeTensor(v1::DATA_TYPE_UNSPECIFIED, {1}, "1234"),
+  };
+  for (const v1::Tensor& message : cases) {
+    EXPECT_THAT(FromMessage(message), StatusIs(absl::StatusCode::kInvalidArgument));
+  }
+}
+
+}  // namespace
+}  // namespace attendant::client
