@@ -75,18 +75,20 @@ void BlockPool::Release(int32_t block) {
   if (--released.num_users > 0) return;
   --num_used_;
   if (released.is_found) {
-    AppendToCached(block);
+    AddToCached(block, /*as_newest=*/released.contents.domain == kSharedDomain);
   } else {
     Forget(released);
     free_.push_back(block);
   }
 }
 
-void BlockPool::AppendToCached(int32_t block) {
-  blocks_[block].older = newest_cached_;
-  blocks_[block].newer = -1;
-  (newest_cached_ >= 0 ? blocks_[newest_cached_].newer : oldest_cached_) = block;
-  newest_cached_ = block;
+void BlockPool::AddToCached(int32_t block, bool as_newest) {
+  const int32_t older = as_newest ? newest_cached_ : -1;
+  const int32_t newer = as_newest ? -1 : oldest_cached_;
+  blocks_[block].older = older;
+  blocks_[block].newer = newer;
+  (older >= 0 ? blocks_[older].newer : oldest_cached_) = block;
+  (newer >= 0 ? blocks_[newer].older : newest_cached_) = block;
   ++num_cached_;
 }
 

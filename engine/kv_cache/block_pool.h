@@ -39,8 +39,8 @@ class BlockPool {
   void Publish(int32_t block, std::optional<int32_t> previous, absl::Span<const int32_t> tokens,
                uint64_t domain = kSharedDomain);
 
-  // One user fewer. A block that nobody uses is free again, or cached if it was published. Release a sequence's last
-  // block first: a prefix then outlives what follows it.
+  // One user fewer. A block that nobody uses is free again, or cached if it was published; in a private domain as the first
+  // to go. Release a sequence's last block first: a prefix then outlives what follows it.
   void Release(int32_t block);
 
   int32_t num_blocks() const { return static_cast<int32_t>(blocks_.size()); }
@@ -77,7 +77,7 @@ class BlockPool {
     int32_t newer = -1;
   };
 
-  void AppendToCached(int32_t block);
+  void AddToCached(int32_t block, bool as_newest);
   void RemoveFromCached(int32_t block);
   void Forget(Block& block);
 

@@ -175,6 +175,17 @@ TEST(BlockPoolTest, APrivateDomainSharesWithNobodyElse) {
   EXPECT_THAT(pool.AcquirePrefix(Tokens(5), 7), ElementsAre(blocks[0], blocks[1]));
 }
 
+TEST(BlockPoolTest, BlocksOfAPrivateDomainAreEvictedFirst) {
+  BlockPool pool(4, 2);
+  ReleaseAll(pool, Compute(pool, Tokens(4, 100)));
+  ReleaseAll(pool, Compute(pool, Tokens(4, 200), /*domain=*/7));
+  ASSERT_EQ(pool.num_cached(), 4);
+  EXPECT_TRUE(pool.Allocate().has_value());
+  EXPECT_TRUE(pool.Allocate().has_value());
+  EXPECT_THAT(pool.AcquirePrefix(Tokens(5, 200), 7), IsEmpty());
+  EXPECT_THAT(pool.AcquirePrefix(Tokens(5, 100)), SizeIs(2));
+}
+
 // A pool under random sequences that share prefixes: no block is given to two users unless its contents are equal, none
 // is lost, and what AcquirePrefix returns holds what was asked for.
 TEST(BlockPoolTest, RandomUseNeverMixesContentsOrLosesABlock) {

@@ -1,0 +1,87 @@
+#ifndef ATTENDANT_ENGINE_SCHEDULER_SCHEDULER_H_
+#define ATTENDANT_ENGINE_SCHEDULER_SCHEDULER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "engine/batch.h"
+#include "engine/kv_cache/block_pool.h"
+#include "engine/scheduler/sequence.h"
+
+namespace attendant::engine {
+
+struct SchedulerOptions {
+  int32_t max_batch_tokens = 2048;      // of one step
+  int32_t max_running_sequences = 64;
+};
+
+// One sequence's part in a step.
+struct ScheduledSequence {
+  Sequence* sequence = nullptr;
+  int64_t first_token = 0;  // the step computes tokens [first_token, first_token + num_tokens) of the sequence
+  int32_t num_tokens = 0;
+  int32_t query_start = 0;  // the row of the batch where they begin
+};
+
+// Decides, once per step, which sequences run and how many tokens each of them gets. Continuous batching (Yu et al.,
+// "Orca", OSDI 2022) with prompts in chunks (Agrawal et al., "Sarathi-Serve", OSDI 2024) over a paged cache.
+//
+// Sequences stand in one order: higher priority first, then by arrival. A step takes one token of every running
+// sequence that decodes, and prompt chunks of those that do not yet, in that order, up to a budget. When blocks run out the
+// last running sequence is preempted: it gives its blocks back, keeps its tokens, and is computed again when its turn
+// comes. The first of the order always advances, so that everything ends. A waiting sequence is admitted only if there are
+// blocks for all its present tokens and a little room to grow, and nobody who waits is passed by one behind it.
+//
+// Bookkeeping only: no tensors, no clock, no locks. Called from the engine thread alone.
+class Scheduler {
+ public:
+  // `block_pool` must outlive the scheduler.
+  Scheduler(const SchedulerOptions& options, BlockPool& block_pool);
+
+  // The most tokens that one sequence may ever hold in the cache.
+  int64_t max_sequence_tokens() const;
+
+  // Queues `sequence`, which must outlive its membership. INVALID_ARGUMENT if its max_tokens could not fit even alone.
+  absl::Status Add(Sequence& sequence);
+
+  // Takes a sequence out, wherever it is, and frees its blocks. Not between Schedule and FinishStep.
+  void Remove(Sequence& sequence);
+
+  // Fills `batch` with what the next step computes: at most max_batch_tokens tokens, of which at most
+  // `max_prefill_tokens` (>= 1) belong to sequences with more than one token to compute. Empty if nothing can run. The
+  // batch's block tables and the result are valid until the next call.
+  absl::Span<const ScheduledSequence> Schedule(int32_t max_prefill_tokens, Batch& batch);
+
+  // The step was computed: its tokens are in the cache, and full blocks may be shared.
+  void FinishStep();
+
+  bool has_sequences() const { return !running_.empty() || !waiting_.empty(); }
+  int64_t num_running() const { return static_cast<int64_t>(running_.size()); }
+  int64_t num_waiting() const { return static_cast<int64_t>(waiting_.size()); }
+  int64_t num_tokens_waiting() const;  // to be computed before every sequence decodes
+  int64_t num_preemptions() const { return num_preemptions_; }
+
+  // Whether a running sequence has come to decoding, and so waits for every step.
+  bool is_decoding() const;
+
+ private:
+  int64_t BlocksFor(int64_t num_tokens) const;
+  bool Grow(Sequence& sequence, int64_t num_tokens);
+  void FreeBlocks(Sequence& sequence);
+  void PreemptLast();
+  bool Admit(Sequence& sequence);
+  void Append(Sequence& sequence, int32_t num_tokens, Batch& batch);
+
+  const SchedulerOptions options_;
+  BlockPool& pool_;
+  std::vector<Sequence*> running_;  // both in order
+  std::vector<Sequence*> waiting_;
+  std::vector<ScheduledSequence> scheduled_;
+  int64_t num_preemptions_ = 0;
+};
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_SCHEDULER_SCHEDULER_H_

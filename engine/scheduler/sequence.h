@@ -1,0 +1,37 @@
+#ifndef ATTENDANT_ENGINE_SCHEDULER_SEQUENCE_H_
+#define ATTENDANT_ENGINE_SCHEDULER_SEQUENCE_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/kv_cache/block_pool.h"
+
+namespace attendant::engine {
+
+// One text that grows: what the scheduler must know of it. Whoever runs it derives from this and adds the rest.
+struct Sequence {
+  // Set before Scheduler::Add.
+  int64_t arrival = 0;       // earlier runs first, among equals of priority
+  int32_t priority = 0;      // higher runs first
+  int64_t max_tokens = 0;    // the most that `tokens` may become
+  uint64_t prefix_domain = BlockPool::kSharedDomain;
+
+  // The prompt and, behind it, the output. Grown by whoever runs the sequence, between steps.
+  std::vector<int32_t> tokens;
+
+  // Logits are wanted of this token and all later ones: at first the prompt's last token or, to score the prompt, its first;
+  // moved on by whoever has read them. Never beyond the last token.
+  int64_t first_logit_token = 0;
+
+  // The scheduler's.
+  int64_t num_computed = 0;     // tokens whose keys and values are in the cache
+  int64_t num_cached = 0;       // of those, found there when the sequence was first admitted
+  std::vector<int32_t> blocks;  // with room for num_computed tokens and those of the step that runs
+  int64_t num_published = 0;    // blocks, from the first, whose contents are known to the pool
+  bool was_admitted = false;    // at least once
+  bool is_running = false;
+};
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_SCHEDULER_SEQUENCE_H_
