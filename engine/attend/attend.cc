@@ -305,18 +305,18 @@ absl::Status AttendJob::InitMask(AttentionMask mask, const char* path) {
 
 absl::Status AttendJob::PlanResults(int64_t max_bytes) {
   const int64_t heads = options_.num_heads;
-  std::vector<int64_t> batch;
-  if (has_batch_axis_) batch.push_back(num_batches_);
-  const auto shape = [&](std::initializer_list<int64_t> tail) {
-    std::vector<int64_t> extents = batch;
-    extents.insert(extents.end(), tail);
-    return extents;
-  };
   const int64_t width = layer_.has_value() ? layer_->o.out_features : value_dim_;
-  started_.output_shape =
-      layer_.has_value() ? shape({num_queries_, width}) : shape({heads, num_queries_, width});
-  if (return_weights_) started_.weights_shape = shape({heads, num_queries_, num_keys_});
-  if (return_lse_) started_.lse_shape = shape({heads, num_queries_});
+  const auto with_batch_axis = [this](std::vector<int64_t> shape) {
+    if (has_batch_axis_) shape.insert(shape.begin(), num_batches_);
+    return shape;
+  };
+  if (layer_.has_value()) {
+    started_.output_shape = with_batch_axis({num_queries_, width});
+  } else {
+    started_.output_shape = with_batch_axis({heads, num_queries_, width});
+  }
+  if (return_weights_) started_.weights_shape = with_batch_axis({heads, num_queries_, num_keys_});
+  if (return_lse_) started_.lse_shape = with_batch_axis({heads, num_queries_});
 
   double bytes = 0;
   for (const auto* result :
