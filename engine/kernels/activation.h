@@ -20,7 +20,8 @@ enum class Activation : uint8_t {
 //
 //   gate_up  [num_rows, 2 * intermediate_size]: the gate's columns, then those of up
 //   out      [num_rows, intermediate_size]; may be the first columns of gate_up
-void GatedActivation(KernelContext& context, ConstMatrix gate_up, Activation activation, Matrix out);
+void GatedActivation(KernelContext& context, ConstMatrix gate_up, Activation activation,
+                     Matrix out);
 
 // tanh in place; BERT's pooler.
 void Tanh(KernelContext& context, Matrix x);

@@ -4,17 +4,30 @@
 #include <cstddef>
 #include <memory>
 
+#include "engine/base/tensor.h"
+
 namespace attendant::engine {
 
 class Onednn;
 
-// What every kernel needs besides its operands: the team of OpenMP threads, oneDNN's engine and stream, and scratch
-// memory. Made once, by the thread that computes, and used by that thread alone (a second caller would make a second
-// OpenMP team, and the two would fight over the cores).
+// Whether this machine has instructions that multiply bfloat16, so that models run faster in it
+// than in float.
+bool CpuMultipliesBFloat16();
+
+// What every kernel needs besides its operands: the team of OpenMP threads, oneDNN's engine and
+// stream, and scratch memory. Made once, by the thread that computes, and used and destroyed by
+// that thread alone (a second caller would make a second OpenMP team, and the two would fight over
+// the cores).
+//
+// Between parallel regions the team's threads spin for some milliseconds, then sleep (libgomp's
+// default, which OMP_WAIT_POLICY and GOMP_SPINCOUNT change): they spin through a step, and sleep
+// when there is none.
 class KernelContext {
  public:
-  // `num_threads` >= 1. The team is pinned, from inside its first parallel region, to `num_threads` of the processors
-  // that the process may run on; pass pin_threads = false where several processes share the processors.
+  // `num_threads` >= 1. The team is pinned, from inside its parallel regions, to `num_threads` of
+  // the processors that the process may run on, if there are so many; pass pin_threads = false
+  // where several processes share the processors. Threads made later by the calling thread inherit
+  // its processor: make them before, or elsewhere.
   explicit KernelContext(int num_threads, bool pin_threads = true);
   ~KernelContext();
   KernelContext(const KernelContext&) = delete;
@@ -23,15 +36,26 @@ class KernelContext {
   int num_threads() const { return num_threads_; }
   Onednn& onednn() { return *onednn_; }
 
-  // `size_bytes` of 64-byte aligned memory, not initialised, valid until the next call of Scratch: for use within one
-  // kernel. Grows to the largest size asked for and stays there.
-  std::byte* Scratch(size_t size_bytes);
+  // `size_bytes` of 64-byte aligned memory, not initialised, valid until the next call of Scratch:
+  // for use within one kernel. Grows to the largest size asked for and stays there.
+  std::byte* Scratch(size_t size_bytes) {
+    if (scratch_.size_bytes() < size_bytes) GrowScratch(size_bytes);
+    return scratch_.data();
+  }
+
+  // Called by every thread of a parallel region, with its number, before it works: pins a thread
+  // that is not yet.
+  void EnterRegion(int thread);
 
  private:
+  class Affinity;
+
+  void GrowScratch(size_t size_bytes);
+
   const int num_threads_;
+  std::unique_ptr<Affinity> affinity_;  // null: not pinned
   std::unique_ptr<Onednn> onednn_;
-  struct Buffer;
-  std::unique_ptr<Buffer> scratch_;
+  AlignedBuffer scratch_;
 };
 
 }  // namespace attendant::engine

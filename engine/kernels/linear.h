@@ -16,8 +16,9 @@
 namespace attendant::engine {
 
 struct LinearOptions {
-  // What weights are stored and multiplied in; sums are float. kFloat32 or kBFloat16 (activations are then rounded to
-  // bfloat16 on their way in, as well).
+  // What weights are stored and multiplied in; sums are float. kFloat32 or kBFloat16 (activations
+  // are then rounded to bfloat16 on their way in, as well). On a machine that has no bfloat16 at
+  // all, kBFloat16 falls back to kFloat32.
   DataType dtype = DataType::kFloat32;
 
   // Applied to the sum, bias included.
@@ -27,13 +28,14 @@ struct LinearOptions {
   bool strict = false;
 };
 
-// A linear layer whose weights were packed once, into the layout that the machine's matrix instructions want.
-// y = activation(x Wᵀ + b).
+// A linear layer whose weights were packed once, into the layout that the machine's matrix
+// instructions want. y = activation(x Wᵀ + b).
 class Linear {
  public:
-  // weight [out_features, in_features], as checkpoints store it; bias [out_features] or empty. Both are copied.
-  static absl::StatusOr<Linear> Create(KernelContext& context, ConstMatrix weight, absl::Span<const float> bias,
-                                       const LinearOptions& options);
+  // weight [out_features, in_features], as checkpoints store it; bias [out_features] or empty. Both
+  // are copied. INVALID_ARGUMENT if a dimension is 0 or the bias does not match.
+  static absl::StatusOr<Linear> Create(KernelContext& context, ConstMatrix weight,
+                                       absl::Span<const float> bias, const LinearOptions& options);
 
   Linear();
   ~Linear();
@@ -46,15 +48,22 @@ class Linear {
   // The same, added to what y holds (a residual connection): y += activation(x Wᵀ + b).
   void ApplyAdd(KernelContext& context, ConstMatrix x, Matrix y) const;
 
+  // Any number of rows may come, and oneDNN makes code for each: the first Apply of a new number
+  // takes up to a millisecond longer. This makes it now, for `num_rows` of contiguous x and y.
+  void Prepare(KernelContext& context, int64_t num_rows, bool add = false) const;
+
   int64_t in_features() const;
   int64_t out_features() const;
   size_t packed_bytes() const;
 
   // oneDNN's name for the kernel that was chosen, "brg_matmul:avx512_core_bf16".
   const std::string& implementation() const;
+  // Whether oneDNN fell to reference code, slow beyond use, for some number of rows until now.
+  bool uses_reference_code() const;
 
  private:
   struct Packed;
+  explicit Linear(std::unique_ptr<Packed> packed);
   std::unique_ptr<Packed> packed_;
 };
 

@@ -7,15 +7,18 @@
 
 namespace attendant::engine {
 
-// Ba et al., "Layer Normalization", 2016: y = (x - mean) / sqrt(variance + epsilon) * weight + bias, row by row.
+// Ba et al., "Layer Normalization", 2016: y = (x - mean) / sqrt(variance + epsilon) * weight +
+// bias, row by row.
 //
 //   x, y          [num_rows, size]; y may be x
 //   weight, bias  [size]; an empty bias is 0
-void LayerNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight, absl::Span<const float> bias,
-               float epsilon, Matrix y);
+void LayerNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight,
+               absl::Span<const float> bias, float epsilon, Matrix y);
 
-// Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019: y = x / sqrt(mean(x²) + epsilon) * weight.
-void RmsNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight, float epsilon, Matrix y);
+// Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019: y = x / sqrt(mean(x²) +
+// epsilon) * weight.
+void RmsNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight, float epsilon,
+             Matrix y);
 
 // Divides each row by its Euclidean length, in place; a row of zeros stays.
 void L2Normalize(KernelContext& context, Matrix x);

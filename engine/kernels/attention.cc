@@ -1,0 +1,739 @@
+#include "engine/kernels/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include "absl/log/check.h"
+#include "engine/kernels/attention_blocks.h"
+#include "engine/kernels/parallel.h"
+
+// Two ways, by the number of queries that share a key:
+//
+//   many  Keys and values are first packed, per key head, into blocks as matrix products want them:
+//   keys transposed.
+//         Then every (sequence, head, block of queries) is a task that passes over the blocks of
+//         keys it sees: a product for the scores, the running softmax, a product for the values.
+//   few   (decoding) Keys are read where they lie, once for all queries and heads that share them.
+//   Every (sequence,
+//         key head, range of keys) is a task that leaves a partial result; the partial results are
+//         then joined.
+//
+// Blocks and ranges lie at fixed places in the sequence, so that a result does not depend on the
+// number of threads.
+namespace attendant::engine {
+namespace {
+
+constexpr int64_t kQueryBlock = 64;
+constexpr int64_t kKeyBlock = 256;
+constexpr int64_t kWidthStep = 32;   // the last block of keys is padded to a multiple of this
+constexpr int64_t kKeyRange = 512;   // of one decoding task
+constexpr int64_t kFewQueries = 16;  // queries times heads that share a key, for decoding's way
+constexpr size_t kPackedBytes = 64 << 20;  // packed at a time, unless one sequence has more
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+// Cuts one piece of scratch memory into aligned arrays. With no memory it measures.
+class Carver {
+ public:
+  explicit Carver(std::byte* memory) : memory_(memory) {}
+  template <typename T>
+  T* Array(int64_t count) {
+    std::byte* array = memory_ == nullptr ? nullptr : memory_ + used_;
+    used_ += RoundUp(count * sizeof(T), 64);
+    return reinterpret_cast<T*>(array);
+  }
+  size_t used() const { return used_; }
+
+ private:
+  std::byte* memory_;
+  size_t used_ = 0;
+};
+
+// Where the keys, or the values, of a call lie: in rows of a matrix, or in cache blocks.
+struct KeyRows {
+  DataType dtype = DataType::kFloat32;
+  const std::byte* data = nullptr;
+  int64_t row_stride = 0;  // of a matrix, in values
+  int64_t block_size = 0;  // of cache blocks; 0 for a matrix
+  int64_t block_stride = 0;
+  int64_t head_dim = 0;
+
+  // Of key `key` of a sequence and one key head.
+  const std::byte* Row(const AttentionSequence& sequence, int64_t head, int64_t key) const {
+    int64_t offset;
+    if (block_size == 0) {
+      offset = (sequence.key_start + key) * row_stride + head * head_dim;
+    } else {
+      offset = sequence.blocks[key / block_size] * block_stride +
+               (head * block_size + key % block_size) * head_dim;
+    }
+    return data + offset * (dtype == DataType::kFloat32 ? sizeof(float) : sizeof(uint16_t));
+  }
+};
+
+// What all entry points come down to.
+struct Call {
+  const AttentionOptions& options;
+  ConstMatrix q;
+  KeyRows keys;
+  KeyRows values;
+  absl::Span<const AttentionSequence> sequences;
+  Matrix out;
+
+  // MaskedAttention only: the queries are those from first_query of all_queries.
+  int32_t first_query = 0;
+  int32_t all_queries = -1;  // the sequence's own
+  AttentionBias bias;
+  float* log_sum_exp = nullptr;
+  float* weights = nullptr;
+
+  int64_t heads_per_key_head() const { return options.num_heads / options.num_key_value_heads; }
+
+  // The keys that query `query` of the sequence sees.
+  KeyRange Visible(const AttentionSequence& sequence, int64_t query) const {
+    const int64_t all = all_queries < 0 ? sequence.num_queries : all_queries;
+    const int64_t position = first_query + query + sequence.num_keys - all;
+    const int64_t window = options.sliding_window;
+    const int64_t last = options.causal ? position : position + window - 1;
+    const int64_t begin = std::max<int64_t>(0, position - window + 1);
+    const int64_t end = std::min<int64_t>(sequence.num_keys, last + 1);
+    if (begin >= end) return {};
+    return {static_cast<int32_t>(begin), static_cast<int32_t>(end)};
+  }
+
+  // The keys that some of the queries [first, first + count) see; ranges move forward with the
+  // query.
+  KeyRange Visible(const AttentionSequence& sequence, int64_t first, int64_t count) const {
+    KeyRange all;
+    for (int64_t i = 0; i < count; ++i) {
+      const KeyRange range = Visible(sequence, first + i);
+      if (range.begin >= range.end) continue;
+      if (all.begin >= all.end) all = range;
+      all.end = range.end;
+    }
+    return all;
+  }
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Many queries.
+
+// The packed keys and values of one sequence: blocks of kKeyBlock keys (the last padded to
+// kWidthStep only), those that some query sees. Each key head has its blocks of keys, one after
+// another, then its blocks of values.
+struct PackedSequence {
+  int32_t index = 0;  // of the sequence
+  int32_t num_query_blocks = 0;
+  int64_t first_block = 0;
+  int64_t end_key = 0;
+  int64_t padded_keys = 0;  // from the first block on
+  int64_t offset = 0;       // in values, into the packed memory
+  int64_t first_task = 0;
+  int64_t first_pack_task = 0;
+
+  int64_t num_blocks() const { return (padded_keys + kKeyBlock - 1) / kKeyBlock; }
+  int64_t width(int64_t block) const {
+    return std::min(kKeyBlock, padded_keys - block * kKeyBlock);
+  }
+};
+
+// The memory of one thread.
+template <typename T>
+struct BlockScratch {
+  T* queries;        // [kQueryBlock, depth]
+  float* scores;     // [kQueryBlock, kKeyBlock]
+  T* weights;        // the same; scores itself for float
+  float* values;     // [kQueryBlock, head_dim]
+  float* largest;    // [kQueryBlock]
+  float* sum;        // [kQueryBlock]
+  KeyRange* ranges;  // [kQueryBlock]
+  T* rows;           // [kKeyBlock, depth]: keys or values converted, before they are packed
+
+  BlockScratch(Carver& carver, int64_t depth, int64_t head_dim) {
+    queries = carver.Array<T>(kQueryBlock * depth);
+    scores = carver.Array<float>(kQueryBlock * kKeyBlock);
+    if constexpr (std::is_same_v<T, float>) {
+      weights = scores;
+    } else {
+      weights = carver.Array<T>(kQueryBlock * kKeyBlock);
+    }
+    values = carver.Array<float>(kQueryBlock * head_dim);
+    largest = carver.Array<float>(kQueryBlock);
+    sum = carver.Array<float>(kQueryBlock);
+    ranges = carver.Array<KeyRange>(kQueryBlock);
+    rows = carver.Array<T>(kKeyBlock * depth);
+  }
+};
+
+// T is what products are computed in: float, or uint16_t for bfloat16.
+template <typename T>
+class BlockedAttention {
+ public:
+  BlockedAttention(KernelContext& context, const Call& call) : context_(context), call_(call) {
+    head_dim_ = call.options.head_dim;
+    depth_ = RoundUp(head_dim_, std::is_same_v<T, float> ? 1 : 2);
+    values_per_key_ = call.options.num_key_value_heads * (depth_ + head_dim_);
+  }
+
+  // Of the sequences that `wanted` accepts.
+  template <typename Wanted>
+  void Run(const Wanted& wanted) {
+    const int64_t num_sequences = call_.sequences.size();
+    for (int64_t first = 0; first < num_sequences;) {
+      int64_t end = first, padded_keys = 0, count = 0;
+      for (; end < num_sequences; ++end) {
+        if (!wanted(call_.sequences[end])) continue;
+        const int64_t more = Plan(end).padded_keys;
+        if (count > 0 && (padded_keys + more) * values_per_key_ * sizeof(T) > kPackedBytes) break;
+        padded_keys += more;
+        ++count;
+      }
+      if (count > 0) RunSome(first, end, count, padded_keys, wanted);
+      first = end;
+    }
+  }
+
+ private:
+  PackedSequence Plan(int64_t index) const {
+    const AttentionSequence& sequence = call_.sequences[index];
+    const KeyRange visible = call_.Visible(sequence, 0, sequence.num_queries);
+    PackedSequence plan;
+    plan.index = index;
+    plan.num_query_blocks = (sequence.num_queries + kQueryBlock - 1) / kQueryBlock;
+    plan.first_block = visible.begin / kKeyBlock;
+    plan.end_key = visible.end;
+    plan.padded_keys = RoundUp(visible.end - plan.first_block * kKeyBlock, kWidthStep);
+    return plan;
+  }
+
+  template <typename Wanted>
+  void RunSome(int64_t first, int64_t end, int64_t count, int64_t padded_keys,
+               const Wanted& wanted) {
+    const auto carve = [&](Carver& carver) {
+      plans_ = carver.Array<PackedSequence>(count);
+      packed_ = carver.Array<T>(padded_keys * values_per_key_);
+      threads_ = carver.Array<std::byte>(0);
+      for (int thread = 0; thread < context_.num_threads(); ++thread)
+        BlockScratch<T>(carver, depth_, head_dim_);
+    };
+    Carver measure(nullptr);
+    carve(measure);
+    Carver carver(context_.Scratch(measure.used()));
+    carve(carver);
+    Carver one(nullptr);
+    BlockScratch<T>(one, depth_, head_dim_);
+    thread_bytes_ = one.used();
+
+    num_plans_ = 0;
+    int64_t offset = 0, num_tasks = 0, num_pack_tasks = 0;
+    for (int64_t index = first; index < end; ++index) {
+      if (!wanted(call_.sequences[index])) continue;
+      PackedSequence plan = Plan(index);
+      plan.offset = offset;
+      plan.first_task = num_tasks;
+      plan.first_pack_task = num_pack_tasks;
+      offset += plan.padded_keys * values_per_key_;
+      num_tasks += plan.num_query_blocks * call_.options.num_heads;
+      num_pack_tasks += plan.num_blocks() * call_.options.num_key_value_heads;
+      plans_[num_plans_++] = plan;
+    }
+    ParallelTasks(context_, num_pack_tasks, [&](int64_t task, int thread) { Pack(task, thread); });
+    ParallelTasks(context_, num_tasks, [&](int64_t task, int thread) { Attend(task, thread); });
+  }
+
+  // The last plan whose first task is not beyond `task`.
+  const PackedSequence& Find(int64_t PackedSequence::* first_task, int64_t task) const {
+    const PackedSequence* found = std::upper_bound(
+        plans_, plans_ + num_plans_, task,
+        [&](int64_t wanted, const PackedSequence& plan) { return wanted < plan.*first_task; });
+    return found[-1];
+  }
+
+  BlockScratch<T> Scratch(int thread) const {
+    Carver carver(threads_ + thread * thread_bytes_);
+    return BlockScratch<T>(carver, depth_, head_dim_);
+  }
+
+  T* PackedKeys(const PackedSequence& plan, int64_t key_head, int64_t block) const {
+    return packed_ + plan.offset + key_head * plan.padded_keys * (depth_ + head_dim_) +
+           block * kKeyBlock * depth_;
+  }
+  T* PackedValues(const PackedSequence& plan, int64_t key_head, int64_t block) const {
+    return packed_ + plan.offset + key_head * plan.padded_keys * (depth_ + head_dim_) +
+           plan.padded_keys * depth_ + block * kKeyBlock * head_dim_;
+  }
+
+  // Points `rows` at `count` rows in T, converted into `converted` (rows of depth_) if they are of
+  // another type.
+  void GetRows(const KeyRows& from, const AttentionSequence& sequence, int64_t head, int64_t first,
+               int64_t count, T* converted, const T** rows) const {
+    constexpr DataType kOwn = std::is_same_v<T, float> ? DataType::kFloat32 : DataType::kBFloat16;
+    const bool as_it_is = from.dtype == kOwn && depth_ == head_dim_;
+    for (int64_t i = 0; i < count; ++i) {
+      const std::byte* row = from.Row(sequence, head, first + i);
+      if (as_it_is) {
+        rows[i] = reinterpret_cast<const T*>(row);
+        continue;
+      }
+      T* to = converted + i * depth_;
+      if (from.dtype == kOwn) {
+        std::memcpy(to, row, head_dim_ * sizeof(T));
+      } else if constexpr (std::is_same_v<T, float>) {
+        ConvertRow(reinterpret_cast<const uint16_t*>(row), head_dim_, to);
+      } else {
+        ScaleRow(reinterpret_cast<const float*>(row), head_dim_, 1.0f, to);
+      }
+      for (int64_t j = head_dim_; j < depth_; ++j) to[j] = T{};
+      rows[i] = to;
+    }
+  }
+
+  void Pack(int64_t task, int thread) const {
+    const PackedSequence& plan = Find(&PackedSequence::first_pack_task, task);
+    const AttentionSequence& sequence = call_.sequences[plan.index];
+    task -= plan.first_pack_task;
+    const int64_t key_head = task / plan.num_blocks();
+    const int64_t block = task % plan.num_blocks();
+    const int64_t first_key = (plan.first_block + block) * kKeyBlock;
+    const int64_t count = std::min(kKeyBlock, plan.end_key - first_key);
+    const int64_t width = plan.width(block);
+    const BlockScratch<T> scratch = Scratch(thread);
+    const T* rows[kKeyBlock];
+    T* values = PackedValues(plan, key_head, block);
+    if constexpr (std::is_same_v<T, float>) {
+      GetRows(call_.keys, sequence, key_head, first_key, count, scratch.rows, rows);
+      TransposeRows(reinterpret_cast<const uint32_t* const*>(rows), count, depth_, width,
+                    reinterpret_cast<uint32_t*>(PackedKeys(plan, key_head, block)));
+      GetRows(call_.values, sequence, key_head, first_key, count, scratch.rows, rows);
+      for (int64_t i = 0; i < count; ++i)
+        std::memcpy(values + i * head_dim_, rows[i], head_dim_ * sizeof(T));
+      std::memset(values + count * head_dim_, 0, (width - count) * head_dim_ * sizeof(T));
+    } else {
+      GetRows(call_.keys, sequence, key_head, first_key, count, scratch.rows, rows);
+      TransposeRows(reinterpret_cast<const uint32_t* const*>(rows), count, depth_ / 2, width,
+                    reinterpret_cast<uint32_t*>(PackedKeys(plan, key_head, block)));
+      GetRows(call_.values, sequence, key_head, first_key, count, scratch.rows, rows);
+      InterleaveRows(rows, count, head_dim_, width, values);
+    }
+  }
+
+  void Attend(int64_t task, int thread) const {
+    const PackedSequence& plan = Find(&PackedSequence::first_task, task);
+    const AttentionSequence& sequence = call_.sequences[plan.index];
+    task -= plan.first_task;
+    const int64_t head = task / plan.num_query_blocks;
+    const int64_t key_head = head / call_.heads_per_key_head();
+    // The last queries see most keys: first, so that threads end together.
+    const int64_t first_query =
+        (plan.num_query_blocks - 1 - task % plan.num_query_blocks) * kQueryBlock;
+    const int64_t num_queries = std::min<int64_t>(kQueryBlock, sequence.num_queries - first_query);
+    const BlockScratch<T> scratch = Scratch(thread);
+
+    for (int64_t i = 0; i < num_queries; ++i) {
+      const float* query = call_.q.row(sequence.query_start + first_query + i) + head * head_dim_;
+      ScaleRow(query, head_dim_, call_.options.scale, scratch.queries + i * depth_);
+      for (int64_t j = head_dim_; j < depth_; ++j) scratch.queries[i * depth_ + j] = T{};
+    }
+    std::fill_n(scratch.largest, num_queries, -kInfinity);
+    std::fill_n(scratch.sum, num_queries, 0.0f);
+    std::fill_n(scratch.values, num_queries * head_dim_, 0.0f);
+
+    const KeyRange visible = call_.Visible(sequence, first_query, num_queries);
+    const RunningSoftmax state{scratch.largest, scratch.sum, scratch.values, head_dim_};
+    ForEachBlock(plan, visible, [&](int64_t block, int64_t width) {
+      SetRanges(plan, sequence, first_query, num_queries, block, width, scratch.ranges);
+      MultiplyKeys(plan, key_head, block, width, num_queries, scratch);
+      UpdateSoftmax(scratch.scores, kKeyBlock, width, num_queries, scratch.ranges,
+                    Bias(plan, head, first_query, block), state, scratch.weights);
+      MultiplyValues(plan, key_head, block, width, num_queries, scratch);
+    });
+
+    for (int64_t i = 0; i < num_queries; ++i) {
+      float* out = call_.out.row(sequence.query_start + first_query + i) + head * head_dim_;
+      const float sum = scratch.sum[i];
+      ScaleRow(scratch.values + i * head_dim_, head_dim_, sum == 0.0f ? 0.0f : 1.0f / sum, out);
+      if (call_.log_sum_exp != nullptr) {
+        call_.log_sum_exp[head * call_.q.rows + first_query + i] =
+            scratch.largest[i] + std::log(sum);
+      }
+    }
+    if (call_.weights != nullptr)
+      WriteWeights(plan, sequence, head, first_query, num_queries, visible, scratch);
+  }
+
+  template <typename Body>
+  void ForEachBlock(const PackedSequence& plan, KeyRange visible, const Body& body) const {
+    if (visible.begin >= visible.end) return;
+    const int64_t last = (visible.end - 1) / kKeyBlock - plan.first_block;
+    for (int64_t block = visible.begin / kKeyBlock - plan.first_block; block <= last; ++block) {
+      body(block, plan.width(block));
+    }
+  }
+
+  void SetRanges(const PackedSequence& plan, const AttentionSequence& sequence, int64_t first_query,
+                 int64_t num_queries, int64_t block, int64_t width, KeyRange* ranges) const {
+    const int64_t first_key = (plan.first_block + block) * kKeyBlock;
+    for (int64_t i = 0; i < num_queries; ++i) {
+      const KeyRange range = call_.Visible(sequence, first_query + i);
+      const int64_t begin = std::clamp<int64_t>(range.begin - first_key, 0, width);
+      const int64_t end = std::clamp<int64_t>(range.end - first_key, begin, width);
+      ranges[i] = {static_cast<int32_t>(begin), static_cast<int32_t>(end)};
+    }
+  }
+
+  BlockBias Bias(const PackedSequence& plan, int64_t head, int64_t first_query,
+                 int64_t block) const {
+    const AttentionBias& bias = call_.bias;
+    if (bias.data == nullptr) return {};
+    const int64_t first_key = (plan.first_block + block) * kKeyBlock;
+    const int64_t query = call_.first_query + first_query;
+    return {bias.data + head * bias.head_stride + query * bias.query_stride +
+                first_key * bias.key_stride,
+            bias.query_stride, bias.key_stride};
+  }
+
+  // scores = queries x keys
+  void MultiplyKeys(const PackedSequence& plan, int64_t key_head, int64_t block, int64_t width,
+                    int64_t num_queries, const BlockScratch<T>& scratch) const {
+    MultiplyBlock(scratch.queries, depth_, PackedKeys(plan, key_head, block), width, scratch.scores,
+                  kKeyBlock, num_queries, width, depth_, /*add=*/false);
+  }
+
+  // values += weights x values
+  void MultiplyValues(const PackedSequence& plan, int64_t key_head, int64_t block, int64_t width,
+                      int64_t num_queries, const BlockScratch<T>& scratch) const {
+    MultiplyBlock(scratch.weights, kKeyBlock, PackedValues(plan, key_head, block), head_dim_,
+                  scratch.values, head_dim_, num_queries, head_dim_, width, /*add=*/true);
+  }
+
+  // The scores once more, now that their sums are known: so no row of them was ever kept.
+  void WriteWeights(const PackedSequence& plan, const AttentionSequence& sequence, int64_t head,
+                    int64_t first_query, int64_t num_queries, KeyRange visible,
+                    const BlockScratch<T>& scratch) const {
+    const int64_t num_keys = sequence.num_keys;
+    const auto row = [&](int64_t i) {
+      return call_.weights + (head * call_.q.rows + first_query + i) * num_keys;
+    };
+    for (int64_t i = 0; i < num_queries; ++i) std::fill_n(row(i), num_keys, 0.0f);
+    ForEachBlock(plan, visible, [&](int64_t block, int64_t width) {
+      const int64_t first_key = (plan.first_block + block) * kKeyBlock;
+      const int64_t count = std::min(width, num_keys - first_key);
+      SetRanges(plan, sequence, first_query, num_queries, block, width, scratch.ranges);
+      MultiplyKeys(plan, head / call_.heads_per_key_head(), block, width, num_queries, scratch);
+      const BlockBias bias = Bias(plan, head, first_query, block);
+      for (int64_t i = 0; i < num_queries; ++i) {
+        FinalWeights(scratch.scores + i * kKeyBlock, count, scratch.ranges[i],
+                     bias.data == nullptr ? nullptr : bias.data + i * bias.query_stride,
+                     bias.key_stride, scratch.largest[i], scratch.sum[i], row(i) + first_key);
+      }
+    });
+  }
+
+  KernelContext& context_;
+  const Call& call_;
+  int64_t head_dim_;
+  int64_t depth_;           // head_dim, padded to what products want
+  int64_t values_per_key_;  // packed, over all key heads
+  PackedSequence* plans_ = nullptr;
+  int64_t num_plans_ = 0;
+  T* packed_ = nullptr;
+  std::byte* threads_ = nullptr;
+  size_t thread_bytes_ = 0;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Few queries over cached keys.
+
+// One sequence's tasks: key heads times ranges of keys.
+struct DecodeSequence {
+  int32_t index = 0;
+  int64_t first_range = 0;
+  int64_t num_ranges = 0;
+  int64_t first_task = 0;
+  int64_t first_partial =
+      0;  // rows of partial results: task by task, num_queries * heads_per_key_head each
+  int64_t first_row = 0;  // rows of the results: query by query, head by head
+};
+
+class DecodeAttention {
+ public:
+  DecodeAttention(KernelContext& context, const Call& call)
+      : context_(context), call_(call), head_dim_(call.options.head_dim) {}
+
+  template <typename Wanted>
+  void Run(const Wanted& wanted) {
+    int64_t count = 0, num_tasks = 0, num_partials = 0, num_rows = 0;
+    const auto plan_all = [&](DecodeSequence* plans) {
+      count = num_tasks = num_partials = num_rows = 0;
+      for (int64_t index = 0; index < call_.sequences.size(); ++index) {
+        const AttentionSequence& sequence = call_.sequences[index];
+        if (!wanted(sequence)) continue;
+        const KeyRange visible = call_.Visible(sequence, 0, sequence.num_queries);
+        DecodeSequence plan{.index = static_cast<int32_t>(index)};
+        plan.first_range = visible.begin / kKeyRange;
+        plan.num_ranges = (visible.end + kKeyRange - 1) / kKeyRange - plan.first_range;
+        plan.first_task = num_tasks;
+        plan.first_partial = num_partials;
+        plan.first_row = num_rows;
+        num_tasks += plan.num_ranges * call_.options.num_key_value_heads;
+        num_partials += plan.num_ranges * sequence.num_queries * call_.options.num_heads;
+        num_rows += int64_t{sequence.num_queries} * call_.options.num_heads;
+        if (plans != nullptr) plans[count] = plan;
+        ++count;
+      }
+    };
+    plan_all(nullptr);
+    if (count == 0) return;
+    const int64_t num_threads = context_.num_threads();
+    const auto carve = [&](Carver& carver) {
+      plans_ = carver.Array<DecodeSequence>(count);
+      largest_ = carver.Array<float>(num_partials);
+      sum_ = carver.Array<float>(num_partials);
+      values_ = carver.Array<float>(num_partials * head_dim_);
+      queries_ = carver.Array<float>(num_threads * kFewQueries * head_dim_);
+      scores_ = carver.Array<float>(num_threads * kFewQueries * kKeyRange);
+    };
+    Carver measure(nullptr);
+    carve(measure);
+    Carver carver(context_.Scratch(measure.used()));
+    carve(carver);
+    num_plans_ = count;
+    plan_all(plans_);
+    ParallelTasks(context_, num_tasks, [&](int64_t task, int thread) { Attend(task, thread); });
+    ParallelRanges(context_, num_rows, 64, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) Join(row);
+    });
+  }
+
+ private:
+  const DecodeSequence& Find(int64_t DecodeSequence::* first, int64_t wanted) const {
+    const DecodeSequence* found = std::upper_bound(
+        plans_, plans_ + num_plans_, wanted,
+        [&](int64_t value, const DecodeSequence& plan) { return value < plan.*first; });
+    return found[-1];
+  }
+
+  // A partial row: of one range of keys, query i and head h of those that share the key head.
+  void Attend(int64_t task, int thread) const {
+    const DecodeSequence& plan = Find(&DecodeSequence::first_task, task);
+    const AttentionSequence& sequence = call_.sequences[plan.index];
+    task -= plan.first_task;
+    const int64_t key_head = task / plan.num_ranges;
+    const int64_t first_key = (plan.first_range + task % plan.num_ranges) * kKeyRange;
+    const int64_t group = call_.heads_per_key_head();
+    const int64_t num_rows = sequence.num_queries * group;
+    const int64_t partial = plan.first_partial + task * num_rows;
+    float* queries = queries_ + thread * kFewQueries * head_dim_;
+    float* scores = scores_ + thread * kFewQueries * kKeyRange;
+
+    KeyRange ranges[kFewQueries];
+    int64_t begin = kKeyRange, end = 0;  // of the keys that some query sees, from first_key
+    for (int64_t row = 0; row < num_rows; ++row) {
+      const int64_t query = row / group;
+      const float* from =
+          call_.q.row(sequence.query_start + query) + (key_head * group + row % group) * head_dim_;
+      ScaleRow(from, head_dim_, call_.options.scale, queries + row * head_dim_);
+      const KeyRange range = call_.Visible(sequence, query);
+      ranges[row].begin = std::clamp<int64_t>(range.begin - first_key, 0, kKeyRange);
+      ranges[row].end = std::clamp<int64_t>(range.end - first_key, ranges[row].begin, kKeyRange);
+      if (ranges[row].begin == ranges[row].end) continue;
+      begin = std::min<int64_t>(begin, ranges[row].begin);
+      end = std::max<int64_t>(end, ranges[row].end);
+    }
+    std::fill_n(largest_ + partial, num_rows, -kInfinity);
+    std::fill_n(sum_ + partial, num_rows, 0.0f);
+    std::fill_n(values_ + partial * head_dim_, num_rows * head_dim_, 0.0f);
+
+    ForEachRun(call_.keys, sequence, key_head, first_key, begin, end,
+               [&](const auto* keys, int64_t first, int64_t count) {
+                 DotRows(queries, num_rows, keys, count, head_dim_, scores + first, kKeyRange);
+               });
+    UpdateSoftmax(scores, kKeyRange, end, num_rows, ranges, BlockBias{},
+                  {largest_ + partial, sum_ + partial, values_ + partial * head_dim_, head_dim_},
+                  scores);
+    ForEachRun(call_.values, sequence, key_head, first_key, begin, end,
+               [&](const auto* values, int64_t first, int64_t count) {
+                 AddWeighted(scores + first, kKeyRange, num_rows, values, count, head_dim_,
+                             values_ + partial * head_dim_);
+               });
+  }
+
+  // body(rows, first, count) for each run of adjacent rows of keys [first_key + begin, first_key +
+  // end); `first` is counted from first_key.
+  template <typename Body>
+  void ForEachRun(const KeyRows& from, const AttentionSequence& sequence, int64_t head,
+                  int64_t first_key, int64_t begin, int64_t end, const Body& body) const {
+    for (int64_t first = begin; first < end;) {
+      const int64_t key = first_key + first;
+      const int64_t count = std::min(end - first, from.block_size - key % from.block_size);
+      const std::byte* rows = from.Row(sequence, head, key);
+      if (from.dtype == DataType::kFloat32) {
+        body(reinterpret_cast<const float*>(rows), first, count);
+      } else {
+        body(reinterpret_cast<const uint16_t*>(rows), first, count);
+      }
+      first += count;
+    }
+  }
+
+  // Joins the partial results of one query and head.
+  void Join(int64_t row) const {
+    const DecodeSequence& plan = Find(&DecodeSequence::first_row, row);
+    const AttentionSequence& sequence = call_.sequences[plan.index];
+    row -= plan.first_row;
+    const int64_t query = row / call_.options.num_heads;
+    const int64_t head = row % call_.options.num_heads;
+    const int64_t group = call_.heads_per_key_head();
+    const int64_t num_rows = sequence.num_queries * group;
+    const int64_t first = plan.first_partial + head / group * plan.num_ranges * num_rows +
+                          query * group + head % group;
+    float largest = -kInfinity;
+    for (int64_t range = 0; range < plan.num_ranges; ++range) {
+      largest = std::max(largest, largest_[first + range * num_rows]);
+    }
+    float* out = call_.out.row(sequence.query_start + query) + head * head_dim_;
+    std::fill_n(out, head_dim_, 0.0f);
+    float sum = 0.0f;
+    for (int64_t range = 0; range < plan.num_ranges; ++range) {
+      const int64_t partial = first + range * num_rows;
+      if (sum_[partial] == 0.0f) continue;
+      const float factor = std::exp(largest_[partial] - largest);
+      sum += sum_[partial] * factor;
+      AddWeighted(&factor, 1, 1, values_ + partial * head_dim_, 1, head_dim_, out);
+    }
+    if (sum != 0.0f) ScaleRow(out, head_dim_, 1.0f / sum, out);
+  }
+
+  KernelContext& context_;
+  const Call& call_;
+  const int64_t head_dim_;
+  DecodeSequence* plans_ = nullptr;
+  int64_t num_plans_ = 0;
+  float* largest_ = nullptr;  // [num_partials]
+  float* sum_ = nullptr;      // [num_partials]
+  float* values_ = nullptr;   // [num_partials, head_dim]
+  float* queries_ = nullptr;  // [threads, kFewQueries, head_dim]
+  float* scores_ = nullptr;   // [threads, kFewQueries, kKeyRange]
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+void CheckShapes(const Call& call) {
+  const AttentionOptions& options = call.options;
+  CHECK_GE(options.num_key_value_heads, 1);
+  CHECK_EQ(options.num_heads % options.num_key_value_heads, 0);
+  CHECK_GE(options.head_dim, 1);
+  CHECK_GE(options.sliding_window, 1);
+  CHECK_EQ(call.q.cols, options.num_heads * options.head_dim);
+  CHECK_EQ(call.out.cols, call.q.cols);
+}
+
+template <typename Wanted>
+void RunBlocked(KernelContext& context, const Call& call, const Wanted& wanted) {
+  BlockedAttention<float>(context, call).Run(wanted);
+}
+
+KeyRows RowsOf(ConstMatrix matrix, int64_t head_dim) {
+  return {.dtype = DataType::kFloat32,
+          .data = reinterpret_cast<const std::byte*>(matrix.data),
+          .row_stride = matrix.stride,
+          .head_dim = head_dim};
+}
+
+KeyRows RowsOf(const PagedKeysValues& cache, const std::byte* data, int64_t head_dim) {
+  return {.dtype = cache.dtype,
+          .data = data,
+          .block_size = cache.block_size,
+          .block_stride = cache.block_stride,
+          .head_dim = head_dim};
+}
+
+bool HasQueries(const AttentionSequence& sequence) { return sequence.num_queries > 0; }
+
+}  // namespace
+
+void Attention(KernelContext& context, const AttentionOptions& options, ConstMatrix q,
+               ConstMatrix k, ConstMatrix v, absl::Span<const AttentionSequence> sequences,
+               Matrix out) {
+  const Call call{.options = options,
+                  .q = q,
+                  .keys = RowsOf(k, options.head_dim),
+                  .values = RowsOf(v, options.head_dim),
+                  .sequences = sequences,
+                  .out = out};
+  CheckShapes(call);
+  RunBlocked(context, call, HasQueries);
+}
+
+void PagedAttention(KernelContext& context, const AttentionOptions& options, ConstMatrix q,
+                    const PagedKeysValues& cache, absl::Span<const AttentionSequence> sequences,
+                    Matrix out) {
+  const Call call{.options = options,
+                  .q = q,
+                  .keys = RowsOf(cache, cache.keys, options.head_dim),
+                  .values = RowsOf(cache, cache.values, options.head_dim),
+                  .sequences = sequences,
+                  .out = out};
+  CheckShapes(call);
+  const auto has_few_queries = [&](const AttentionSequence& sequence) {
+    return HasQueries(sequence) && sequence.num_queries * call.heads_per_key_head() <= kFewQueries;
+  };
+  DecodeAttention(context, call).Run(has_few_queries);
+  RunBlocked(context, call, [&](const AttentionSequence& sequence) {
+    return HasQueries(sequence) && !has_few_queries(sequence);
+  });
+}
+
+void MaskedAttention(KernelContext& context, const AttentionOptions& options, ConstMatrix q,
+                     int32_t first_query, int32_t num_queries, ConstMatrix k, ConstMatrix v,
+                     const AttentionBias& bias, Matrix out, float* log_sum_exp, float* weights) {
+  const AttentionSequence sequence{.num_queries = static_cast<int32_t>(q.rows),
+                                   .num_keys = static_cast<int32_t>(k.rows)};
+  const Call call{.options = options,
+                  .q = q,
+                  .keys = RowsOf(k, options.head_dim),
+                  .values = RowsOf(v, options.head_dim),
+                  .sequences = absl::MakeConstSpan(&sequence, 1),
+                  .out = out,
+                  .first_query = first_query,
+                  .all_queries = num_queries,
+                  .bias = bias,
+                  .log_sum_exp = log_sum_exp,
+                  .weights = weights};
+  CheckShapes(call);
+  RunBlocked(context, call, HasQueries);
+}
+
+void StoreKeysValues(KernelContext& context, const AttentionOptions& options, ConstMatrix k,
+                     ConstMatrix v, absl::Span<const AttentionSequence> sequences,
+                     const PagedKeysValues& cache) {
+  const int64_t head_dim = options.head_dim;
+  const KeyRows places[] = {RowsOf(cache, cache.keys, head_dim),
+                            RowsOf(cache, cache.values, head_dim)};
+  const ConstMatrix sources[] = {k, v};
+  // Tasks of some rows of one sequence would balance better; but this is a copy of what was just
+  // computed.
+  ParallelTasks(context, sequences.size(), [&](int64_t index, int) {
+    const AttentionSequence& sequence = sequences[index];
+    for (int64_t i = 0; i < sequence.num_queries; ++i) {
+      const int64_t key = sequence.num_keys - sequence.num_queries + i;
+      for (int which = 0; which < 2; ++which) {
+        const float* row = sources[which].row(sequence.query_start + i);
+        for (int64_t head = 0; head < options.num_key_value_heads; ++head) {
+          auto* to = const_cast<std::byte*>(places[which].Row(sequence, head, key));
+          if (cache.dtype == DataType::kFloat32) {
+            std::memcpy(to, row + head * head_dim, head_dim * sizeof(float));
+          } else {
+            ScaleRow(row + head * head_dim, head_dim, 1.0f, reinterpret_cast<uint16_t*>(to));
+          }
+        }
+      }
+    }
+  });
+}
+
+}  // namespace attendant::engine

@@ -1,0 +1,407 @@
+#include "engine/kernels/attention_blocks.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/kernels/attention_blocks.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+// After foreach_target.h.
+#include "engine/kernels/simd-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace attendant::engine {
+namespace HWY_NAMESPACE {
+namespace {
+
+template <typename T>
+HWY_INLINE void Scale(const float* from, int64_t size, float scale, T* to) {
+  const FloatVec s = hn::Set(Floats(), scale);
+  ForEachVector(size, [&](size_t i, size_t count) {
+    StoreFloats(hn::Mul(LoadFloats(from + i, count), s), to + i, count);
+  });
+}
+void ScaleToFloat(const float* from, int64_t size, float scale, float* to) {
+  Scale(from, size, scale, to);
+}
+void ScaleToHalf(const float* from, int64_t size, float scale, uint16_t* to) {
+  Scale(from, size, scale, to);
+}
+
+void ConvertToFloat(const uint16_t* from, int64_t size, float* to) {
+  ForEachVector(size, [&](size_t i, size_t count) {
+    StoreFloats(LoadFloats(from + i, count), to + i, count);
+  });
+}
+
+void Transpose(const uint32_t* const* rows, int64_t num_rows, int64_t size, int64_t width,
+               uint32_t* out) {
+  const hn::FixedTag<uint32_t, 4> d;
+  const hn::FixedTag<uint64_t, 2> d64;
+  int64_t j = 0;
+  for (; j + 4 <= num_rows; j += 4) {
+    int64_t i = 0;
+    for (; i + 4 <= size; i += 4) {
+      const auto a = hn::LoadU(d, rows[j] + i), b = hn::LoadU(d, rows[j + 1] + i);
+      const auto c = hn::LoadU(d, rows[j + 2] + i), e = hn::LoadU(d, rows[j + 3] + i);
+      const auto ab_low = hn::BitCast(d64, hn::InterleaveLower(d, a, b));
+      const auto ab_high = hn::BitCast(d64, hn::InterleaveUpper(d, a, b));
+      const auto ce_low = hn::BitCast(d64, hn::InterleaveLower(d, c, e));
+      const auto ce_high = hn::BitCast(d64, hn::InterleaveUpper(d, c, e));
+      uint32_t* to = out + i * width + j;
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_low, ce_low)), d, to);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_low, ce_low)), d, to + width);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_high, ce_high)), d, to + 2 * width);
+      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_high, ce_high)), d, to + 3 * width);
+    }
+    for (; i < size; ++i) {
+      for (int64_t row = j; row < j + 4; ++row) out[i * width + row] = rows[row][i];
+    }
+  }
+  for (int64_t i = 0; i < size; ++i) {
+    for (int64_t row = j; row < width; ++row)
+      out[i * width + row] = row < num_rows ? rows[row][i] : 0;
+  }
+}
+
+void Interleave(const uint16_t* const* rows, int64_t num_rows, int64_t size, int64_t width,
+                uint16_t* out) {
+  const hn::ScalableTag<uint32_t> d;
+  const hn::Rebind<uint16_t, decltype(d)> d16;
+  for (int64_t j = 0; j < width; j += 2, out += 2 * size) {
+    if (j >= num_rows) {
+      std::memset(out, 0, 2 * size * sizeof(uint16_t));
+      continue;
+    }
+    const uint16_t* even = rows[j];
+    const uint16_t* odd = j + 1 < num_rows ? rows[j + 1] : nullptr;
+    auto* pairs = reinterpret_cast<uint32_t*>(out);
+    ForEachVector(size, [&](size_t i, size_t count) {
+      const auto low = hn::PromoteTo(d, hn::LoadN(d16, even + i, count));
+      const auto high =
+          odd == nullptr ? hn::Zero(d) : hn::PromoteTo(d, hn::LoadN(d16, odd + i, count));
+      hn::StoreN(hn::Or(low, hn::ShiftLeft<16>(high)), d, pairs + i, count);
+    });
+  }
+}
+
+// kRows rows of c, `count` columns, of at most two vectors.
+template <int kRows>
+HWY_INLINE void MultiplyTile(const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
+                             int64_t ldc, int64_t k, size_t count, bool add) {
+  const Floats d;
+  const size_t lanes = hn::Lanes(d);
+  const size_t count0 = HWY_MIN(lanes, count), count1 = count - count0;
+  FloatVec c00 = hn::Zero(d), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00,
+           c31 = c00;
+  const auto step = [&](FloatVec b0, FloatVec b1, int64_t i) {
+    const FloatVec a0 = hn::Set(d, a[i]);
+    c00 = hn::MulAdd(a0, b0, c00);
+    c01 = hn::MulAdd(a0, b1, c01);
+    if constexpr (kRows > 1) {
+      const FloatVec a1 = hn::Set(d, a[lda + i]);
+      c10 = hn::MulAdd(a1, b0, c10);
+      c11 = hn::MulAdd(a1, b1, c11);
+      const FloatVec a2 = hn::Set(d, a[2 * lda + i]);
+      c20 = hn::MulAdd(a2, b0, c20);
+      c21 = hn::MulAdd(a2, b1, c21);
+      const FloatVec a3 = hn::Set(d, a[3 * lda + i]);
+      c30 = hn::MulAdd(a3, b0, c30);
+      c31 = hn::MulAdd(a3, b1, c31);
+    }
+  };
+  if (count == 2 * lanes) {
+    for (int64_t i = 0; i < k; ++i)
+      step(hn::LoadU(d, b + i * ldb), hn::LoadU(d, b + i * ldb + lanes), i);
+  } else {
+    for (int64_t i = 0; i < k; ++i) {
+      step(LoadFloats(b + i * ldb, count0), LoadFloats(b + i * ldb + count0, count1), i);
+    }
+  }
+  const auto store = [&](FloatVec v0, FloatVec v1, float* to) {
+    if (add) {
+      v0 = hn::Add(v0, LoadFloats(to, count0));
+      v1 = hn::Add(v1, LoadFloats(to + count0, count1));
+    }
+    StoreFloats(v0, to, count0);
+    StoreFloats(v1, to + count0, count1);
+  };
+  store(c00, c01, c);
+  if constexpr (kRows > 1) {
+    store(c10, c11, c + ldc);
+    store(c20, c21, c + 2 * ldc);
+    store(c30, c31, c + 3 * ldc);
+  }
+}
+
+void Multiply(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
+              int64_t m, int64_t n, int64_t k, bool add) {
+  const int64_t step = 2 * LanesOf();
+  for (int64_t j = 0; j < n; j += step) {
+    const size_t count = HWY_MIN(step, n - j);
+    int64_t i = 0;
+    for (; i + 4 <= m; i += 4)
+      MultiplyTile<4>(a + i * lda, lda, b + j, ldb, c + i * ldc + j, ldc, k, count, add);
+    for (; i < m; ++i)
+      MultiplyTile<1>(a + i * lda, lda, b + j, ldb, c + i * ldc + j, ldc, k, count, add);
+  }
+}
+
+void AddBias(const float* bias, int64_t stride, int64_t size, float* scores) {
+  if (stride == 1) {
+    ForEachVector(size, [&](size_t i, size_t count) {
+      StoreFloats(hn::Add(LoadFloats(scores + i, count), LoadFloats(bias + i, count)), scores + i,
+                  count);
+    });
+  } else {
+    for (int64_t i = 0; i < size; ++i) scores[i] += bias[i * stride];
+  }
+}
+
+// The largest of size >= 1 values.
+HWY_INLINE float Largest(const float* x, int64_t size) {
+  const Floats d;
+  const int64_t lanes = hn::Lanes(d);
+  if (size < lanes) {
+    float largest = x[0];
+    for (int64_t i = 1; i < size; ++i) largest = HWY_MAX(largest, x[i]);
+    return largest;
+  }
+  FloatVec largest = hn::LoadU(d, x + size - lanes);  // overlaps the rest
+  for (int64_t i = 0; i + lanes <= size; i += lanes)
+    largest = hn::Max(largest, hn::LoadU(d, x + i));
+  return hn::ReduceMax(d, largest);
+}
+
+// weights = exp(scores - shift); returns their sum.
+template <typename T>
+HWY_INLINE float ExpAndSum(const float* scores, int64_t size, float shift, T* weights) {
+  const Floats d;
+  const FloatVec s = hn::Set(d, shift);
+  FloatVec sum = hn::Zero(d);
+  ForEachVector(size, [&](size_t i, size_t count) {
+    FloatVec e = Exp(hn::Sub(LoadFloats(scores + i, count), s));
+    if (count < hn::Lanes(d)) e = hn::IfThenElseZero(hn::FirstN(d, count), e);
+    sum = hn::Add(sum, e);
+    StoreFloats(e, weights + i, count);
+  });
+  return hn::ReduceSum(d, sum);
+}
+
+template <typename T>
+HWY_INLINE void Update(float* scores, int64_t stride, int64_t width, int64_t num_rows,
+                       const KeyRange* ranges, const BlockBias& bias, const RunningSoftmax& state,
+                       T* weights) {
+  for (int64_t row = 0; row < num_rows; ++row) {
+    float* s = scores + row * stride;
+    T* w = weights + row * stride;
+    const int64_t begin = ranges[row].begin, end = ranges[row].end;
+    const float old_largest = state.largest[row];
+    float largest = old_largest;
+    if (begin < end) {
+      if (bias.data != nullptr) {
+        const float* b = bias.data + row * bias.query_stride + begin * bias.key_stride;
+        AddBias(b, bias.key_stride, end - begin, s + begin);
+      }
+      largest = HWY_MAX(old_largest, Largest(s + begin, end - begin));
+    }
+    if (begin >= end ||
+        largest == -std::numeric_limits<float>::infinity()) {  // nothing seen yet, or nothing new
+      std::memset(w, 0, width * sizeof(T));
+      continue;
+    }
+    const float sum = ExpAndSum(s + begin, end - begin, largest, w + begin);
+    std::memset(w, 0, begin * sizeof(T));
+    std::memset(w + end, 0, (width - end) * sizeof(T));
+    if (largest != old_largest && state.sum[row] != 0.0f) {
+      const float correction = std::exp(old_largest - largest);
+      float* values = state.values + row * state.head_dim;
+      Scale(values, state.head_dim, correction, values);
+      state.sum[row] *= correction;
+    }
+    state.sum[row] += sum;
+    state.largest[row] = largest;
+  }
+}
+void UpdateFloat(float* scores, int64_t stride, int64_t width, int64_t num_rows,
+                 const KeyRange* ranges, const BlockBias& bias, const RunningSoftmax& state,
+                 float* weights) {
+  Update(scores, stride, width, num_rows, ranges, bias, state, weights);
+}
+void UpdateHalf(float* scores, int64_t stride, int64_t width, int64_t num_rows,
+                const KeyRange* ranges, const BlockBias& bias, const RunningSoftmax& state,
+                uint16_t* weights) {
+  Update(scores, stride, width, num_rows, ranges, bias, state, weights);
+}
+
+void FillWeights(const float* scores, int64_t width, KeyRange range, const float* bias,
+                 int64_t bias_stride, float largest, float sum, float* weights) {
+  std::memset(weights, 0, width * sizeof(float));
+  if (range.begin >= range.end || sum == 0.0f) return;
+  const int64_t size = range.end - range.begin;
+  float* w = weights + range.begin;
+  std::memcpy(w, scores + range.begin, size * sizeof(float));
+  if (bias != nullptr) AddBias(bias + range.begin * bias_stride, bias_stride, size, w);
+  ExpAndSum(w, size, largest, w);
+  Scale(w, size, 1.0f / sum, w);
+}
+
+template <typename T>
+HWY_INLINE void Dots(const float* queries, int64_t num_queries, const T* keys, int64_t num_keys,
+                     int64_t size, float* scores, int64_t stride) {
+  const Floats d;
+  const int64_t lanes = hn::Lanes(d);
+  for (int64_t j = 0; j < num_keys; ++j) {
+    const T* key = keys + j * size;
+    for (int64_t r = 0; r < num_queries; ++r) {
+      const float* query = queries + r * size;
+      FloatVec sum0 = hn::Zero(d), sum1 = sum0;
+      int64_t i = 0;
+      for (; i + 2 * lanes <= size; i += 2 * lanes) {
+        sum0 = hn::MulAdd(hn::LoadU(d, query + i), LoadFloats(key + i, lanes), sum0);
+        sum1 =
+            hn::MulAdd(hn::LoadU(d, query + i + lanes), LoadFloats(key + i + lanes, lanes), sum1);
+      }
+      for (; i < size; i += lanes) {
+        const size_t count = HWY_MIN(lanes, size - i);
+        sum0 = hn::MulAdd(LoadFloats(query + i, count), LoadFloats(key + i, count), sum0);
+      }
+      scores[r * stride + j] = hn::ReduceSum(d, hn::Add(sum0, sum1));
+    }
+  }
+}
+void DotsFloat(const float* queries, int64_t num_queries, const float* keys, int64_t num_keys,
+               int64_t size, float* scores, int64_t stride) {
+  Dots(queries, num_queries, keys, num_keys, size, scores, stride);
+}
+void DotsHalf(const float* queries, int64_t num_queries, const uint16_t* keys, int64_t num_keys,
+              int64_t size, float* scores, int64_t stride) {
+  Dots(queries, num_queries, keys, num_keys, size, scores, stride);
+}
+
+// Up to four vectors of one row of sums stay in registers while the values pass by.
+template <typename T>
+HWY_INLINE void Weighted(const float* weights, int64_t stride, int64_t num_rows, const T* values,
+                         int64_t num_values, int64_t size, float* sums) {
+  const Floats d;
+  const int64_t lanes = hn::Lanes(d);
+  for (int64_t row = 0; row < num_rows; ++row) {
+    const float* w = weights + row * stride;
+    float* to = sums + row * size;
+    int64_t i = 0;
+    for (; i + 4 * lanes <= size; i += 4 * lanes) {
+      FloatVec s0 = hn::LoadU(d, to + i), s1 = hn::LoadU(d, to + i + lanes);
+      FloatVec s2 = hn::LoadU(d, to + i + 2 * lanes), s3 = hn::LoadU(d, to + i + 3 * lanes);
+      for (int64_t j = 0; j < num_values; ++j) {
+        const T* v = values + j * size + i;
+        const FloatVec weight = hn::Set(d, w[j]);
+        s0 = hn::MulAdd(weight, LoadFloats(v, lanes), s0);
+        s1 = hn::MulAdd(weight, LoadFloats(v + lanes, lanes), s1);
+        s2 = hn::MulAdd(weight, LoadFloats(v + 2 * lanes, lanes), s2);
+        s3 = hn::MulAdd(weight, LoadFloats(v + 3 * lanes, lanes), s3);
+      }
+      hn::StoreU(s0, d, to + i);
+      hn::StoreU(s1, d, to + i + lanes);
+      hn::StoreU(s2, d, to + i + 2 * lanes);
+      hn::StoreU(s3, d, to + i + 3 * lanes);
+    }
+    for (; i < size; i += lanes) {
+      const size_t count = HWY_MIN(lanes, size - i);
+      FloatVec s = LoadFloats(to + i, count);
+      for (int64_t j = 0; j < num_values; ++j) {
+        s = hn::MulAdd(hn::Set(d, w[j]), LoadFloats(values + j * size + i, count), s);
+      }
+      StoreFloats(s, to + i, count);
+    }
+  }
+}
+void WeightedFloat(const float* weights, int64_t stride, int64_t num_rows, const float* values,
+                   int64_t num_values, int64_t size, float* sums) {
+  Weighted(weights, stride, num_rows, values, num_values, size, sums);
+}
+void WeightedHalf(const float* weights, int64_t stride, int64_t num_rows, const uint16_t* values,
+                  int64_t num_values, int64_t size, float* sums) {
+  Weighted(weights, stride, num_rows, values, num_values, size, sums);
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace attendant::engine
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace attendant::engine {
+namespace {
+
+HWY_EXPORT(ScaleToFloat);
+HWY_EXPORT(ScaleToHalf);
+HWY_EXPORT(ConvertToFloat);
+HWY_EXPORT(Transpose);
+HWY_EXPORT(Interleave);
+HWY_EXPORT(Multiply);
+HWY_EXPORT(UpdateFloat);
+HWY_EXPORT(UpdateHalf);
+HWY_EXPORT(FillWeights);
+HWY_EXPORT(DotsFloat);
+HWY_EXPORT(DotsHalf);
+HWY_EXPORT(WeightedFloat);
+HWY_EXPORT(WeightedHalf);
+
+}  // namespace
+
+void ScaleRow(const float* from, int64_t size, float scale, float* to) {
+  HWY_DYNAMIC_DISPATCH(ScaleToFloat)(from, size, scale, to);
+}
+void ScaleRow(const float* from, int64_t size, float scale, uint16_t* to) {
+  HWY_DYNAMIC_DISPATCH(ScaleToHalf)(from, size, scale, to);
+}
+void ConvertRow(const uint16_t* from, int64_t size, float* to) {
+  HWY_DYNAMIC_DISPATCH(ConvertToFloat)(from, size, to);
+}
+void TransposeRows(const uint32_t* const* rows, int64_t num_rows, int64_t size, int64_t width,
+                   uint32_t* out) {
+  HWY_DYNAMIC_DISPATCH(Transpose)(rows, num_rows, size, width, out);
+}
+void InterleaveRows(const uint16_t* const* rows, int64_t num_rows, int64_t size, int64_t width,
+                    uint16_t* out) {
+  HWY_DYNAMIC_DISPATCH(Interleave)(rows, num_rows, size, width, out);
+}
+void MultiplyBlock(const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc,
+                   int64_t m, int64_t n, int64_t k, bool add) {
+  HWY_DYNAMIC_DISPATCH(Multiply)(a, lda, b, ldb, c, ldc, m, n, k, add);
+}
+void UpdateSoftmax(float* scores, int64_t stride, int64_t width, int64_t num_rows,
+                   const KeyRange* ranges, const BlockBias& bias, const RunningSoftmax& state,
+                   float* weights) {
+  HWY_DYNAMIC_DISPATCH(UpdateFloat)(scores, stride, width, num_rows, ranges, bias, state, weights);
+}
+void UpdateSoftmax(float* scores, int64_t stride, int64_t width, int64_t num_rows,
+                   const KeyRange* ranges, const BlockBias& bias, const RunningSoftmax& state,
+                   uint16_t* weights) {
+  HWY_DYNAMIC_DISPATCH(UpdateHalf)(scores, stride, width, num_rows, ranges, bias, state, weights);
+}
+void FinalWeights(const float* scores, int64_t width, KeyRange range, const float* bias,
+                  int64_t bias_stride, float largest, float sum, float* weights) {
+  HWY_DYNAMIC_DISPATCH(FillWeights)(scores, width, range, bias, bias_stride, largest, sum, weights);
+}
+void DotRows(const float* queries, int64_t num_queries, const float* keys, int64_t num_keys,
+             int64_t size, float* scores, int64_t stride) {
+  HWY_DYNAMIC_DISPATCH(DotsFloat)(queries, num_queries, keys, num_keys, size, scores, stride);
+}
+void DotRows(const float* queries, int64_t num_queries, const uint16_t* keys, int64_t num_keys,
+             int64_t size, float* scores, int64_t stride) {
+  HWY_DYNAMIC_DISPATCH(DotsHalf)(queries, num_queries, keys, num_keys, size, scores, stride);
+}
+void AddWeighted(const float* weights, int64_t stride, int64_t num_rows, const float* values,
+                 int64_t num_values, int64_t size, float* sums) {
+  HWY_DYNAMIC_DISPATCH(WeightedFloat)(weights, stride, num_rows, values, num_values, size, sums);
+}
+void AddWeighted(const float* weights, int64_t stride, int64_t num_rows, const uint16_t* values,
+                 int64_t num_values, int64_t size, float* sums) {
+  HWY_DYNAMIC_DISPATCH(WeightedHalf)(weights, stride, num_rows, values, num_values, size, sums);
+}
+
+}  // namespace attendant::engine
+#endif  // HWY_ONCE

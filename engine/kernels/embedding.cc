@@ -1,0 +1,99 @@
+#include "engine/kernels/embedding.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/log/check.h"
+#include "engine/kernels/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/kernels/embedding.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+// After foreach_target.h.
+#include "engine/kernels/simd-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace attendant::engine {
+namespace HWY_NAMESPACE {
+namespace {
+
+template <typename T>
+HWY_INLINE void CopyOrAdd(const T* from, int64_t size, bool add, float* to) {
+  ForEachVector(size, [&](size_t i, size_t count) {
+    const FloatVec v = LoadFloats(from + i, count);
+    StoreFloats(add ? hn::Add(LoadFloats(to + i, count), v) : v, to + i, count);
+  });
+}
+
+void GatherRow(const std::byte* row, DataType dtype, int64_t size, bool add, float* to) {
+  if (dtype == DataType::kFloat32) {
+    CopyOrAdd(reinterpret_cast<const float*>(row), size, add, to);
+  } else {
+    CopyOrAdd(reinterpret_cast<const uint16_t*>(row), size, add, to);
+  }
+}
+
+void StoreRow(const float* row, DataType dtype, int64_t size, std::byte* to) {
+  if (dtype == DataType::kFloat32) {
+    std::memcpy(to, row, size * sizeof(float));
+  } else {
+    auto* out = reinterpret_cast<uint16_t*>(to);
+    ForEachVector(size, [&](size_t i, size_t count) {
+      StoreFloats(LoadFloats(row + i, count), out + i, count);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace attendant::engine
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace attendant::engine {
+namespace {
+
+HWY_EXPORT(GatherRow);
+HWY_EXPORT(StoreRow);
+
+void GatherRows(KernelContext& context, const std::byte* table, DataType dtype, int64_t size,
+                absl::Span<const int32_t> ids, bool add, Matrix out) {
+  DCHECK_EQ(ids.size(), out.rows);
+  DCHECK_EQ(size, out.cols);
+  const auto gather_row = HWY_DYNAMIC_POINTER(GatherRow);
+  const int64_t row_bytes = size * SizeOf(dtype);
+  ParallelRanges(context, out.rows, std::max<int64_t>(1, 16384 / (size + 1)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t row = begin; row < end; ++row) {
+                     gather_row(table + ids[row] * row_bytes, dtype, size, add, out.row(row));
+                   }
+                 });
+}
+
+}  // namespace
+
+EmbeddingTable::EmbeddingTable(ConstMatrix table, DataType dtype)
+    : buffer_(table.rows * table.cols * SizeOf(dtype)),
+      dtype_(dtype),
+      num_rows_(table.rows),
+      size_(table.cols) {
+  CHECK(dtype == DataType::kFloat32 || dtype == DataType::kBFloat16) << DataTypeName(dtype);
+  const auto store_row = HWY_DYNAMIC_POINTER(StoreRow);
+  for (int64_t row = 0; row < num_rows_; ++row) {
+    store_row(table.row(row), dtype, size_, buffer_.data() + row * size_ * SizeOf(dtype));
+  }
+}
+
+void EmbeddingTable::Gather(KernelContext& context, absl::Span<const int32_t> ids,
+                            Matrix out) const {
+  GatherRows(context, buffer_.data(), dtype_, size_, ids, /*add=*/false, out);
+}
+
+void EmbeddingTable::GatherAdd(KernelContext& context, absl::Span<const int32_t> ids,
+                               Matrix out) const {
+  GatherRows(context, buffer_.data(), dtype_, size_, ids, /*add=*/true, out);
+}
+
+}  // namespace attendant::engine
+#endif  // HWY_ONCE

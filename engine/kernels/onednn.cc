@@ -1,0 +1,149 @@
+#include "engine/kernels/onednn.h"
+
+#include <utility>
+
+#include "absl/log/check.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace attendant::engine {
+namespace {
+
+using dnnl::memory;
+
+memory::data_type OnednnType(DataType dtype) {
+  CHECK(dtype == DataType::kFloat32 || dtype == DataType::kBFloat16) << DataTypeName(dtype);
+  return dtype == DataType::kFloat32 ? memory::data_type::f32 : memory::data_type::bf16;
+}
+
+std::string ShapeName(const MatmulShape& shape) {
+  return absl::StrFormat("matmul [%d, %d] x [%d, %d] in %s", shape.rows, shape.in_features,
+                         shape.in_features, shape.out_features,
+                         std::string(DataTypeName(shape.dtype)));
+}
+
+absl::Status FailedStatus(const MatmulShape& shape, const dnnl::error& error) {
+  return absl::InternalError(absl::StrCat("oneDNN: ", ShapeName(shape), ": ", error.what()));
+}
+
+void AppendActivation(dnnl::post_ops& post_ops, Activation activation) {
+  using dnnl::algorithm;
+  switch (activation) {
+    case Activation::kNone:
+      return;
+    case Activation::kRelu:
+      return post_ops.append_eltwise(algorithm::eltwise_relu, 0.0f, 0.0f);
+    case Activation::kGeluErf:
+      return post_ops.append_eltwise(algorithm::eltwise_gelu_erf, 0.0f, 0.0f);
+    case Activation::kGeluTanh:
+      return post_ops.append_eltwise(algorithm::eltwise_gelu_tanh, 0.0f, 0.0f);
+    case Activation::kSilu:
+      return post_ops.append_eltwise(algorithm::eltwise_swish, 1.0f, 0.0f);
+  }
+}
+
+memory::desc PlainLayout(int64_t rows, int64_t cols, int64_t stride, DataType dtype) {
+  return memory::desc({rows, cols}, OnednnType(dtype), memory::dims{stride, 1});
+}
+
+// Empty where oneDNN has none.
+dnnl::matmul::primitive_desc Describe(Onednn& onednn, const MatmulShape& shape,
+                                      const memory::desc& weights) {
+  dnnl::post_ops post_ops;
+  AppendActivation(post_ops, shape.activation);
+  if (shape.add) post_ops.append_sum(1.0f);
+  dnnl::primitive_attr attributes;
+  attributes.set_post_ops(post_ops);
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  const memory::desc x = PlainLayout(shape.rows, shape.in_features, shape.x_stride, shape.dtype);
+  const memory::desc y =
+      PlainLayout(shape.rows, shape.out_features, shape.y_stride, DataType::kFloat32);
+  if (!shape.has_bias) {
+    return dnnl::matmul::primitive_desc(onednn.engine(), x, weights, y, attributes,
+                                        /*allow_empty=*/true);
+  }
+  const memory::desc bias =
+      PlainLayout(1, shape.out_features, shape.out_features, DataType::kFloat32);
+  return dnnl::matmul::primitive_desc(onednn.engine(), x, weights, bias, y, attributes,
+                                      /*allow_empty=*/true);
+}
+
+}  // namespace
+
+Onednn::Onednn() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
+
+bool Onednn::MultipliesBFloat16() {
+  // Newer instruction sets have the bits of the older ones.
+  const auto has = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  const auto wanted = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+  return (has & wanted) == wanted;
+}
+
+absl::StatusOr<PackedWeights> PackWeights(Onednn& onednn, const MatmulShape& shape,
+                                          ConstMatrix weight) {
+  try {
+    const memory::dims dims = {shape.in_features, shape.out_features};
+    const auto description = Describe(
+        onednn, shape, memory::desc(dims, OnednnType(shape.dtype), memory::format_tag::any));
+    if (!description ||
+        absl::string_view(description.impl_info_str()).find("ref") != absl::string_view::npos) {
+      return absl::UnimplementedError(absl::StrCat("oneDNN has no fast ", ShapeName(shape)));
+    }
+    PackedWeights packed{description.weights_desc(),
+                         AlignedBuffer(description.weights_desc().get_size())};
+    memory from({dims, memory::data_type::f32, memory::dims{1, weight.stride}}, onednn.engine(),
+                const_cast<float*>(weight.data));
+    memory to(packed.layout, onednn.engine(), packed.buffer.data());
+    dnnl::reorder(from, to).execute(onednn.stream(), from, to);
+    dnnl::stream(onednn.stream()).wait();
+    return packed;
+  } catch (const dnnl::error& error) {
+    return FailedStatus(shape, error);
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Matmul>> Matmul::Create(Onednn& onednn, const MatmulShape& shape,
+                                                       const memory::desc& weights) {
+  try {
+    const auto description = Describe(onednn, shape, weights);
+    if (!description)
+      return absl::UnimplementedError(absl::StrCat("oneDNN has no ", ShapeName(shape)));
+    auto matmul = std::unique_ptr<Matmul>(new Matmul);
+    matmul->implementation_ = description.impl_info_str();
+    matmul->scratch_bytes_ = description.scratchpad_desc().get_size();
+    const auto without_memory = [&](const memory::desc& layout) {
+      return memory(layout, onednn.engine(), nullptr);
+    };
+    matmul->x_ = without_memory(description.src_desc());
+    matmul->weights_ = without_memory(weights);
+    matmul->y_ = without_memory(description.dst_desc());
+    matmul->scratch_ = without_memory(description.scratchpad_desc());
+    if (shape.has_bias) matmul->bias_ = without_memory(description.bias_desc());
+    matmul->primitive_ = dnnl::matmul(description);
+    return matmul;
+  } catch (const dnnl::error& error) {
+    return FailedStatus(shape, error);
+  }
+}
+
+void Matmul::Execute(Onednn& onednn, const void* x, const void* weights, const float* bias,
+                     float* y, std::byte* scratch) {
+  // The C functions: those of C++ build a hash table of the arguments for each call.
+  const auto set = [](const memory& memory, const void* data) {
+    dnnl_memory_set_data_handle(memory.get(), const_cast<void*>(data));
+    return memory.get();
+  };
+  const dnnl_exec_arg_t arguments[] = {
+      {DNNL_ARG_SRC, set(x_, x)},
+      {DNNL_ARG_WEIGHTS, set(weights_, weights)},
+      {DNNL_ARG_DST, set(y_, y)},
+      {DNNL_ARG_SCRATCHPAD, set(scratch_, scratch)},
+      {DNNL_ARG_BIAS, bias == nullptr ? nullptr : set(bias_, bias)},
+  };
+  const int num_arguments = bias == nullptr ? 4 : 5;
+  const dnnl_status_t status =
+      dnnl_primitive_execute(primitive_.get(), onednn.stream().get(), num_arguments, arguments);
+  CHECK_EQ(status, dnnl_success) << implementation_;
+}
+
+}  // namespace attendant::engine

@@ -1,0 +1,44 @@
+#include "engine/kernels/round_to_bfloat16.h"
+
+#include <algorithm>
+
+#include "engine/kernels/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/kernels/round_to_bfloat16.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+// After foreach_target.h.
+#include "engine/kernels/simd-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace attendant::engine {
+namespace HWY_NAMESPACE {
+namespace {
+
+void RoundRow(const float* x, int64_t size, uint16_t* out) {
+  ForEachVector(
+      size, [&](size_t i, size_t count) { StoreFloats(LoadFloats(x + i, count), out + i, count); });
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace attendant::engine
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace attendant::engine {
+
+HWY_EXPORT(RoundRow);
+
+void RoundToBFloat16(KernelContext& context, ConstMatrix x, uint16_t* out) {
+  const auto round_row = HWY_DYNAMIC_POINTER(RoundRow);
+  ParallelRanges(context, x.rows, std::max<int64_t>(1, 16384 / (x.cols + 1)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t row = begin; row < end; ++row)
+                     round_row(x.row(row), x.cols, out + row * x.cols);
+                 });
+}
+
+}  // namespace attendant::engine
+#endif  // HWY_ONCE

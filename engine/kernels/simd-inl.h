@@ -1,0 +1,118 @@
+// What the kernels of this folder share inside one Highway target. Included by each kernel once for
+// each target, after hwy/highway.h, so the guard toggles.
+#if defined(ATTENDANT_ENGINE_KERNELS_SIMD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ATTENDANT_ENGINE_KERNELS_SIMD_INL_H_
+#undef ATTENDANT_ENGINE_KERNELS_SIMD_INL_H_
+#else
+#define ATTENDANT_ENGINE_KERNELS_SIMD_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace attendant::engine {
+namespace HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Floats = hn::ScalableTag<float>;
+using FloatVec = hn::Vec<Floats>;
+using Halves = hn::Rebind<uint16_t, Floats>;  // as many bfloat16 as Floats has floats
+
+HWY_INLINE size_t LanesOf() { return hn::Lanes(Floats()); }
+
+// body(i, lanes) for each whole vector of [0, size), then once for what is left.
+template <typename Body>
+HWY_INLINE void ForEachVector(size_t size, const Body& body) {
+  const size_t lanes = LanesOf();
+  size_t i = 0;
+  for (; i + lanes <= size; i += lanes) body(i, lanes);
+  if (i < size) body(i, size - i);
+}
+
+// The first `count` of a vector's values; the others are 0.
+HWY_INLINE FloatVec LoadFloats(const float* from, size_t count) {
+  const Floats d;
+  return count == hn::Lanes(d) ? hn::LoadU(d, from) : hn::LoadN(d, from, count);
+}
+
+HWY_INLINE void StoreFloats(FloatVec v, float* to, size_t count) {
+  const Floats d;
+  if (count == hn::Lanes(d)) {
+    hn::StoreU(v, d, to);
+  } else {
+    hn::StoreN(v, d, to, count);
+  }
+}
+
+// bfloat16 -> float, exact.
+HWY_INLINE FloatVec Widen(hn::Vec<Halves> v) {
+  const hn::Rebind<uint32_t, Floats> d;
+  return hn::BitCast(Floats(), hn::ShiftLeft<16>(hn::PromoteTo(d, v)));
+}
+
+HWY_INLINE FloatVec LoadFloats(const uint16_t* from, size_t count) {
+  const Halves d;
+  return Widen(count == hn::Lanes(d) ? hn::LoadU(d, from) : hn::LoadN(d, from, count));
+}
+
+// float -> bfloat16, to nearest, ties to even; a NaN stays one. On every target the same bits as
+// FloatToBFloat16.
+HWY_INLINE hn::Vec<Halves> RoundToHalves(FloatVec v) {
+  const hn::Rebind<uint32_t, Floats> d;
+  const auto bits = hn::BitCast(d, v);
+  const auto upper = hn::ShiftRight<16>(bits);
+  const auto odd = hn::And(upper, hn::Set(d, 1));
+  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(d, 0x7fff))));
+  const auto is_nan = hn::RebindMask(d, hn::IsNaN(v));
+  return hn::TruncateTo(Halves(), hn::IfThenElse(is_nan, hn::Or(upper, hn::Set(d, 0x40)), rounded));
+}
+
+HWY_INLINE void StoreFloats(FloatVec v, uint16_t* to, size_t count) {
+  const Halves d;
+  if (count == hn::Lanes(d)) {
+    hn::StoreU(RoundToHalves(v), d, to);
+  } else {
+    hn::StoreN(RoundToHalves(v), d, to, count);
+  }
+}
+
+// exp(x) within 2 units in the last place: 0 below -87.3, infinity above 88.7, NaN for NaN.
+//
+// x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) by its Taylor polynomial, economised; 2^n into the
+// exponent's bits.
+HWY_INLINE FloatVec Exp(FloatVec x) {
+  const Floats d;
+  const hn::Rebind<int32_t, Floats> di;
+  const FloatVec too_large = hn::Set(d, 88.72283f);
+  const FloatVec clamped = hn::Min(x, too_large);
+  const FloatVec n = hn::Round(hn::Mul(clamped, hn::Set(d, 1.44269504f)));
+  FloatVec r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), clamped);
+  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+  FloatVec p = hn::Set(d, 1.9875691500e-4f);
+  p = hn::MulAdd(p, r, hn::Set(d, 1.3981999507e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 8.3334519073e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 4.1665795894e-2f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.6666665459e-1f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
+  p = hn::Add(hn::MulAdd(hn::Mul(p, r), r, r), hn::Set(d, 1.0f));
+  // In two halves, as 2^128 is not a float.
+  const auto exponent = hn::ConvertTo(di, n);
+  const auto half = hn::ShiftRight<1>(exponent);
+  const auto power = [&](auto e) {
+    return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(e, hn::Set(di, 127))));
+  };
+  FloatVec result = hn::Mul(hn::Mul(p, power(half)), power(hn::Sub(exponent, half)));
+  result = hn::IfThenElse(hn::Gt(x, too_large), hn::Inf(d), result);
+  result = hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.33654f)), result);
+  return hn::IfThenElse(hn::IsNaN(x), x, result);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace attendant::engine
+HWY_AFTER_NAMESPACE();
+
+#endif  // ATTENDANT_ENGINE_KERNELS_SIMD_INL_H_

@@ -1,0 +1,143 @@
+#include "engine/kernels/linear.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/kernels/reference.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/engine/kernels/kernel_testing.h"
+#include "tests/support/status_matchers.h"
+
+namespace attendant::engine {
+namespace {
+
+using ::attendant::testing::StatusIs;
+using ::testing::HasSubstr;
+
+struct LinearCase {
+  int64_t rows, inputs, outputs;
+  Activation activation = Activation::kNone;
+  bool bias = true;
+  int64_t gap = 0;  // between rows of x and y
+};
+
+class LinearTest : public ::testing::TestWithParam<DataType> {
+ protected:
+  void Check(const LinearCase& c) {
+    SCOPED_TRACE(absl::StrCat(c.rows, " x ", c.inputs, " x ", c.outputs, ", activation ",
+                              c.activation, ", bias ", c.bias, ", gap ", c.gap));
+    TestMatrix weight(c.outputs, c.inputs, 2), x(c.rows, c.inputs, 3, c.gap);
+    weight.Round(GetParam());
+    x.Round(GetParam());
+    std::vector<float> bias(c.bias ? c.outputs : 0);
+    for (size_t i = 0; i < bias.size(); ++i) bias[i] = 0.01f * i - 0.5f;
+    const LinearOptions options{.dtype = GetParam(), .activation = c.activation, .strict = true};
+    ASSERT_OK_AND_ASSIGN(const Linear linear, Linear::Create(TestContext(), weight, bias, options));
+    EXPECT_EQ(linear.in_features(), c.inputs);
+    EXPECT_EQ(linear.out_features(), c.outputs);
+
+    TestMatrix got(c.rows, c.outputs, 4, c.gap), want(c.rows, c.outputs, 4, c.gap);
+    // The products are exact in both types (bfloat16 inputs are rounded already), the sums are
+    // float; the activations of oneDNN are good to about 1e-6.
+    const double tolerance = SumTolerance(c.inputs) + 4e-6;
+    linear.Apply(TestContext(), x, got);
+    reference::Linear(weight, bias, c.activation, x, want);
+    EXPECT_TRUE(AllNear(got, want, tolerance));
+    linear.ApplyAdd(TestContext(), x, got);
+    reference::LinearAdd(weight, bias, c.activation, x, want);
+    EXPECT_TRUE(AllNear(got, want, 2 * tolerance));
+    EXPECT_TRUE(got.GapsUntouched());
+    EXPECT_FALSE(linear.uses_reference_code());
+  }
+};
+
+TEST_P(LinearTest, EqualsPlainLoopsForAwkwardShapes) {
+  for (const int64_t rows : {0, 1, 2, 15, 16, 17}) {
+    for (const int64_t inputs : {1, 7, 33, 64}) {
+      for (const int64_t outputs : {1, 15, 65}) Check({rows, inputs, outputs});
+    }
+  }
+}
+
+TEST_P(LinearTest, EqualsPlainLoopsForEveryActivation) {
+  for (const Activation activation : {Activation::kNone, Activation::kRelu, Activation::kGeluErf,
+                                      Activation::kGeluTanh, Activation::kSilu}) {
+    for (const bool bias : {false, true}) Check({9, 48, 40, activation, bias});
+  }
+}
+
+// oneDNN multiplies float by packed bfloat16 wrongly beyond a depth of 512; we never ask for that.
+TEST_P(LinearTest, EqualsPlainLoopsForGreatDepths) {
+  for (const int64_t inputs : {511, 513, 769, 1536}) {
+    for (const int64_t rows : {1, 5, 70}) Check({rows, inputs, 24});
+  }
+}
+
+// Every way in which rows are cut into pieces.
+TEST_P(LinearTest, EqualsPlainLoopsForManyRows) {
+  for (const int64_t rows : {127, 128, 129, 191, 192, 1024, 1087, 1088, 1089, 2100})
+    Check({rows, 16, 24});
+}
+
+TEST_P(LinearTest, TakesColumnsOfWiderMatrices) {
+  for (const int64_t rows : {1, 3, 70}) {
+    Check({rows, 40, 24, Activation::kGeluErf, true, 5});
+    Check({rows, 40, 24, Activation::kNone, false, 24});
+  }
+}
+
+// A row's result does not depend on the rows beside it by more than the rounding of its sum.
+TEST_P(LinearTest, GivesARowAloneWhatItGivesInABatch) {
+  const TestMatrix weight(72, 96, 2), x(200, 96, 3);
+  ASSERT_OK_AND_ASSIGN(const Linear linear,
+                       Linear::Create(TestContext(), weight, {}, {.dtype = GetParam()}));
+  TestMatrix together(200, 72), alone(200, 72);
+  linear.Apply(TestContext(), x, together);
+  for (int64_t row = 0; row < 200; ++row) {
+    linear.Apply(TestContext(), x.view().Rows(row, 1), alone.view().Rows(row, 1));
+  }
+  EXPECT_TRUE(AllNear(together, alone, SumTolerance(96)));
+}
+
+TEST_P(LinearTest, RoundsInputToItsType) {
+  // In bfloat16, 1 + 2^-9 rounds to 1.
+  TestMatrix weight(8, 8), x(1, 8), y(1, 8);
+  for (int64_t i = 0; i < 8; ++i) {
+    x(0, i) = i == 0 ? 1.0f + 0x1p-9f : 0.0f;
+    weight(i, 0) = 1.0f;
+  }
+  ASSERT_OK_AND_ASSIGN(const Linear linear,
+                       Linear::Create(TestContext(), weight, {}, {.dtype = GetParam()}));
+  linear.Apply(TestContext(), x, y);
+  const bool rounds = GetParam() == DataType::kBFloat16 && CpuMultipliesBFloat16();
+  if (GetParam() == DataType::kFloat32 || rounds) {
+    EXPECT_EQ(y(0, 3), rounds ? 1.0f : 1.0f + 0x1p-9f);
+  }
+}
+
+TEST_P(LinearTest, RefusesEmptyLayersAndWrongBiases) {
+  const TestMatrix weight(3, 4);
+  const std::vector<float> bias(2);
+  EXPECT_THAT(Linear::Create(TestContext(), weight, bias, {.dtype = GetParam()}).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("2 values for 3")));
+  EXPECT_THAT(
+      Linear::Create(TestContext(), weight.view().Rows(0, 0), {}, {.dtype = GetParam()}).status(),
+      StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST_P(LinearTest, PacksWeightsWithoutACopyBesides) {
+  const TestMatrix weight(256, 512);
+  ASSERT_OK_AND_ASSIGN(const Linear linear,
+                       Linear::Create(TestContext(), weight, {}, {.dtype = GetParam()}));
+  const bool half = GetParam() == DataType::kBFloat16 && CpuMultipliesBFloat16();
+  EXPECT_EQ(linear.packed_bytes(), 256 * 512 * (half ? 2 : 4));
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, LinearTest,
+                         ::testing::Values(DataType::kFloat32, DataType::kBFloat16),
+                         [](const auto& info) { return std::string(DataTypeName(info.param)); });
+
+}  // namespace
+}  // namespace attendant::engine
