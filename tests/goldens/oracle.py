@@ -1,0 +1,262 @@
+"""What the makers of goldens share: random weights, checkpoint files, and what a reference model gives.
+
+Everything here asks transformers and torch, in single precision unless it says otherwise, and nothing of ours.
+"""
+
+import json
+import math
+
+import numpy
+import torch
+import transformers
+from safetensors.torch import save_file
+
+transformers.utils.logging.disable_progress_bar()
+torch.set_grad_enabled(False)
+torch.use_deterministic_algorithms(True)
+
+LENGTHS = (1, 2, 17, 63)
+LONGEST_MAPS = 17  # attention maps grow with the square; the long input leaves them out
+GREEDY_TOKENS = 64
+MIN_MARGIN = 1e-3  # between the two best logits of every greedy step: far above f32 noise
+
+
+class NoGood(Exception):
+    """These weights do not make a useful golden; the next seed may."""
+
+
+def first_good_seed(attempt):
+    """attempt(seed) of the first seed that it does not refuse."""
+    for seed in range(200):
+        try:
+            return attempt(seed)
+        except NoGood:
+            continue
+    raise SystemExit("no seed of 200 makes a golden; the sizes or gains must change")
+
+
+def randomize(model, seed, gain, embedding_std=1.0):
+    """Gives every parameter a random value, norms and biases included, so that none is left out unnoticed."""
+    random = numpy.random.Generator(numpy.random.PCG64(seed))
+    conv1d = {
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, transformers.pytorch_utils.Conv1D)
+    }
+    for name, parameter in model.named_parameters():
+        noise = torch.from_numpy(random.standard_normal(tuple(parameter.shape))).float()
+        if parameter.dim() == 1:
+            is_scale = name.endswith("weight")
+            parameter.copy_(noise * 0.2 + (1.0 if is_scale else 0.0))
+        elif "embed" in name or ".wte" in name or ".wpe" in name:
+            parameter.copy_(noise * embedding_std)
+        else:
+            fan_in = parameter.shape[0] if name in conv1d else parameter.shape[1]
+            parameter.copy_(noise * (gain / math.sqrt(fan_in)))
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_checkpoint(folder, config, state, dtype=torch.float32, num_shards=1):
+    """config.json and model.safetensors, or shards with their index, as Hugging Face folders hold them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*"):
+        stale.unlink()
+    write_json(folder / "config.json", config)
+    state = {name: tensor.to(dtype).contiguous().clone() for name, tensor in state.items()}
+    metadata = {"format": "pt"}
+    if num_shards == 1:
+        save_file(state, folder / "model.safetensors", metadata=metadata)
+        return
+    weight_map = {}
+    names = sorted(state)
+    for shard in range(num_shards):
+        file = f"model-{shard + 1:05}-of-{num_shards:05}.safetensors"
+        part = {name: state[name] for name in names[shard::num_shards]}
+        save_file(part, folder / file, metadata=metadata)
+        weight_map.update({name: file for name in part})
+    total = sum(tensor.nbytes for tensor in state.values())
+    write_json(
+        folder / "model.safetensors.index.json",
+        {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))},
+    )
+
+
+def load(auto_class, folder, dtype=torch.float32, attention="eager"):
+    """The checkpoint as transformers reads it; any weight missing or left over is an error."""
+    model, report = auto_class.from_pretrained(
+        folder, dtype=dtype, attn_implementation=attention, output_loading_info=True
+    )
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report[problem]:
+            raise SystemExit(f"{folder}: {problem}: {sorted(report[problem])}")
+    return model.eval()
+
+
+def random_inputs(seed, vocab_size, token_types=False):
+    """One input for each of LENGTHS: {name: {"input_ids": [T], ...}}."""
+    random = numpy.random.Generator(numpy.random.PCG64(10_000 + seed))
+    inputs = {}
+    for length in LENGTHS:
+        ids = torch.from_numpy(random.integers(0, vocab_size, length))
+        inputs[f"length_{length}"] = {"input_ids": ids}
+        if token_types:
+            # The second half is the second segment.
+            inputs[f"length_{length}"]["token_type_ids"] = (
+                torch.arange(length) >= (length + 1) // 2
+            ).long()
+    return inputs
+
+
+def run(model, input):
+    """What the model gives for one input: every tensor without its batch axis."""
+    batch = {name: tensor[None] for name, tensor in input.items()}
+    output = model(**batch, output_hidden_states=True, output_attentions=True)
+    result = {
+        "hidden_states": torch.stack(output.hidden_states).squeeze(1),  # [layers + 1, T, hidden]
+        "attentions": torch.stack(output.attentions).squeeze(1),  # [layers, heads, T, T]
+    }
+    if "logits" in output:
+        result["logits"] = output.logits[0]  # [T, vocab]
+    if output.get("pooler_output") is not None:
+        result["pooler_output"] = output.pooler_output[0]  # [hidden]
+    return result
+
+
+def pooled(last_hidden):
+    """The vectors that each kind of pooling makes of [T, hidden]."""
+    return {
+        "mean": last_hidden.mean(0),
+        "cls": last_hidden[0],
+        "max": last_hidden.max(0).values,
+        "last_token": last_hidden[-1],
+    }
+
+
+def greedy(model, ids):
+    """GREEDY_TOKENS tokens after `ids`, end-of-text ignored, and how far each was ahead of the second best."""
+    ids = ids.clone()
+    prompt = len(ids)
+    margins = []
+    for _ in range(GREEDY_TOKENS):
+        best = model(ids[None], use_cache=False).logits[0, -1].topk(2)
+        margins.append(best.values[0] - best.values[1])
+        ids = torch.cat([ids, best.indices[:1]])
+    return ids[prompt:], torch.stack(margins)
+
+
+def check_greedy(tokens, margins):
+    """Refuses continuations that settle into a loop, or that rounding might change."""
+    if margins.min() <= MIN_MARGIN:
+        raise NoGood
+    tail = tokens[-32:].tolist()
+    if any(tail[period:] == tail[:-period] for period in range(1, 17)):
+        raise NoGood
+    if len(set(tokens.tolist())) < 12:
+        raise NoGood
+
+
+# How far other arithmetic strays from the golden, over the root mean square of the golden.
+
+
+def rms(tensor):
+    return tensor.double().square().mean().sqrt()
+
+
+def worst_stray(found, expected):
+    return (found.double() - expected.double()).abs().max() / rms(expected)
+
+
+def rms_stray(found, expected):
+    return rms(found.double() - expected.double()) / rms(expected)
+
+
+def round_bf16(tensor):
+    return tensor.to(torch.bfloat16).to(tensor.dtype)
+
+
+def bf16_attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
+    """Attention whose two products have bf16 operands and single-precision sums."""
+    groups = query.shape[1] // key.shape[1]
+    key = round_bf16(key).repeat_interleave(groups, 1)
+    value = round_bf16(value).repeat_interleave(groups, 1)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = round_bf16(query) @ key.transpose(-1, -2) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = scores.softmax(-1)
+    return (round_bf16(weights) @ value).transpose(1, 2).contiguous(), weights
+
+
+transformers.AttentionInterface.register("bf16_products", bf16_attention)
+transformers.masking_utils.AttentionMaskInterface.register(
+    "bf16_products", transformers.masking_utils.eager_mask
+)
+
+
+def with_bf16_products(auto_class, folder):
+    """The model with every matrix product on bf16 operands, summed in f32; all else in f32: what our engine does."""
+    model = load(auto_class, folder, attention="bf16_products")
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.copy_(round_bf16(parameter))
+    for module in model.modules():
+        if isinstance(module, (torch.nn.Linear, transformers.pytorch_utils.Conv1D)):
+            module.register_forward_pre_hook(lambda _, inputs: (round_bf16(inputs[0]),))
+    return model
+
+
+def measure_stray(auto_class, folder, inputs, expected):
+    """For each arithmetic, the worst stray of hidden states and of logits over all inputs: of one value, and of the
+    root mean square of all values."""
+    models = {
+        "f64": load(auto_class, folder, dtype=torch.float64),
+        "bf16_products": with_bf16_products(auto_class, folder),
+        "bf16_throughout": load(auto_class, folder, dtype=torch.bfloat16),
+    }
+    strays = {"stray_over_rms": worst_stray, "rms_stray_over_rms": rms_stray}
+    facts = {fact: {arithmetic: {} for arithmetic in models} for fact in strays}
+    for arithmetic, model in models.items():
+        for name, input in inputs.items():
+            found = run(model, input)
+            for tensor in ("hidden_states", "logits"):
+                if tensor not in found:
+                    continue
+                for fact, measure in strays.items():
+                    value = float(f"{measure(found[tensor], expected[name][tensor]):.3g}")
+                    known = facts[fact][arithmetic].get(tensor, 0.0)
+                    facts[fact][arithmetic][tensor] = max(known, value)
+    return facts
+
+
+def make_expected(folder, auto_class, inputs, seed, generates):
+    """Writes expected.safetensors and expected.json of the checkpoint in `folder`."""
+    model = load(auto_class, folder)
+    expected = {}
+    facts = {"seed": seed}
+    for name, input in inputs.items():
+        expected[name] = run(model, input)
+        for kind, vector in pooled(expected[name]["hidden_states"][-1]).items():
+            expected[name][f"pooled_{kind}"] = vector
+        if generates:
+            tokens, margins = greedy(model, input["input_ids"])
+            check_greedy(tokens, margins)
+            expected[name]["greedy_ids"] = tokens
+            expected[name]["greedy_margins"] = margins
+    if generates:
+        facts["smallest_greedy_margin"] = float(
+            f"{min(float(e['greedy_margins'].min()) for e in expected.values()):.4g}"
+        )
+    facts.update(measure_stray(auto_class, folder, inputs, expected))
+
+    tensors = {}
+    for name, input in inputs.items():
+        for key, tensor in {**input, **expected[name]}.items():
+            if key == "attentions" and len(input["input_ids"]) > LONGEST_MAPS:
+                continue
+            tensors[f"{name}.{key}"] = tensor.contiguous().clone()
+    save_file(tensors, folder / "expected.safetensors")
+    write_json(folder / "expected.json", facts)
+    print(f"{folder.parent.name}/{folder.name}: {facts}", flush=True)
