@@ -42,7 +42,7 @@ ONLY_IN = {
     r"(dnnl|oneapi/dnnl/).*": ["engine/kernels"],
     r"hwy/.*": ["engine/kernels", "engine/sampler"],
     r"omp\.h": ["engine/kernels", "engine/base"],
-    r"simdjson\.h": ["engine/base", "engine/checkpoint", "engine/tokenizer", "engine/model"],
+    r"simdjson\.h": ["engine"],
     r"pcre2\.h": ["engine/tokenizer"],
     r"utf8proc\.h": ["engine/tokenizer"],
     r"(grpc|grpcpp)/.*": ["server", "client"],
