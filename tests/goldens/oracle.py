@@ -5,6 +5,8 @@ Everything here asks transformers and torch, in single precision unless it says 
 
 import json
 import math
+import os
+import pathlib
 
 import numpy
 import torch
@@ -53,6 +55,15 @@ def randomize(model, seed, gain, embedding_std=1.0):
         else:
             fan_in = parameter.shape[0] if name in conv1d else parameter.shape[1]
             parameter.copy_(noise * (gain / math.sqrt(fan_in)))
+
+
+def fetched_model(name):
+    """A real model, where deploy/models/fetch has put it."""
+    cache = os.environ.get("ATTENDANT_MODELS_DIR") or pathlib.Path.home() / ".cache/attendant/models"
+    path = pathlib.Path(cache) / name
+    if not path.exists():
+        raise SystemExit(f"{path} is absent; deploy/models/fetch fetches it")
+    return path
 
 
 def write_json(path, value):
@@ -135,16 +146,18 @@ def pooled(last_hidden):
     }
 
 
-def greedy(model, ids):
+def greedy(model, ids, use_cache=False):
     """GREEDY_TOKENS tokens after `ids`, end-of-text ignored, and how far each was ahead of the second best."""
-    ids = ids.clone()
-    prompt = len(ids)
-    margins = []
+    tokens, margins = [], []
+    step, cache = ids, None
     for _ in range(GREEDY_TOKENS):
-        best = model(ids[None], use_cache=False).logits[0, -1].topk(2)
+        output = model(step[None], use_cache=use_cache, past_key_values=cache)
+        best = output.logits[0, -1].topk(2)
         margins.append(best.values[0] - best.values[1])
-        ids = torch.cat([ids, best.indices[:1]])
-    return ids[prompt:], torch.stack(margins)
+        tokens.append(best.indices[:1])
+        cache = output.past_key_values if use_cache else None
+        step = tokens[-1] if use_cache else torch.cat([step, tokens[-1]])
+    return torch.cat(tokens), torch.stack(margins)
 
 
 def check_greedy(tokens, margins):
