@@ -21,10 +21,11 @@ struct RopeScaling {
   int32_t original_max_position_embeddings = 0;
 };
 
-// The sizes of a model, by the names that config.json gives them (a family's own spellings, such as GPT-2's n_embd, are
-// settled by its architecture).
+// The sizes of a model, by the names that config.json gives them (a family's own spellings, such as
+// GPT-2's n_embd, are settled by its architecture).
 struct ModelConfig {
   std::string model_type;
+  std::vector<std::string> architectures;  // the classes it was saved from: "LlamaForCausalLM"
   int32_t vocab_size = 0;
   int32_t hidden_size = 0;
   int32_t num_hidden_layers = 0;
@@ -42,6 +43,11 @@ struct ModelConfig {
   bool attention_bias = false;
   bool mlp_bias = false;
 };
+
+// Reads and checks the contents of config.json. Every size is within bounds that keep products of
+// sizes within 63 bits. INVALID_ARGUMENT names field, value and limit; UNIMPLEMENTED a model_type,
+// an activation, a kind of rope_scaling or another setting that is not built.
+absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view config_json);
 
 }  // namespace attendant::engine
 

@@ -14,8 +14,9 @@ namespace attendant::engine {
 
 enum class PoolingKind : uint8_t { kMean, kCls, kMax, kLastToken, kNone };
 
-// How a model folder turns token vectors into one: sentence-transformers' modules.json, 1_Pooling/config.json,
-// config_sentence_transformers.json (named prompts), sentence_bert_config.json (max_seq_length).
+// How a model folder turns token vectors into one: sentence-transformers' modules.json,
+// 1_Pooling/config.json, config_sentence_transformers.json (named prompts),
+// sentence_bert_config.json (max_seq_length).
 struct SentenceConfig {
   PoolingKind pooling = PoolingKind::kMean;
   bool normalize = false;
@@ -24,11 +25,12 @@ struct SentenceConfig {
   std::string default_prompt_name;
 };
 
-// Mean pooling, not normalized, for a folder that says nothing. INVALID_ARGUMENT for malformed files; UNIMPLEMENTED names
-// modules or pooling modes that are not read.
+// Mean pooling, not normalized, for a folder that says nothing. INVALID_ARGUMENT for malformed
+// files; UNIMPLEMENTED names modules or pooling modes that are not read.
 absl::StatusOr<SentenceConfig> ReadSentenceConfig(const Checkpoint& checkpoint);
 
-// tokens [num_tokens, hidden_size] of one sequence, num_tokens >= 1 -> out [1, hidden_size] (kNone: [num_tokens, ..]).
+// tokens [num_tokens, hidden_size] of one sequence, num_tokens >= 1 -> out [1, hidden_size] (kNone:
+// [num_tokens, ..]).
 void Pool(PoolingKind kind, ConstMatrix tokens, Matrix out);
 
 }  // namespace attendant::engine

@@ -28,20 +28,25 @@ struct TransformerOptions {
   bool strict_kernels = false;
 };
 
-// A transformer: embeddings, layers and, where the checkpoint has one, the language-model head. It sees tokens and cache
-// blocks, never requests. All methods but the accessors are for the thread that owns the KernelContext.
+// A transformer: embeddings, layers and, where the checkpoint has one, the language-model head. It
+// sees tokens and cache blocks, never requests. All methods but the accessors are for the thread
+// that owns the KernelContext.
 class Transformer {
  public:
-  // Checks every tensor against the config, then packs the weights one by one; `progress` is called with 0 to 1.
-  // UNIMPLEMENTED for a model_type that the registry does not know, listing those it does.
-  static absl::StatusOr<std::unique_ptr<Transformer>> Load(const Checkpoint& checkpoint,
-                                                           const TransformerOptions& options, KernelContext& context,
-                                                           std::function<void(double)> progress = nullptr);
+  // Checks every tensor against the config, then packs the weights one by one; `progress` is called
+  // with 0 to 1. INVALID_ARGUMENT for a malformed config or checkpoint; UNIMPLEMENTED for a
+  // model_type that the registry does not know, listing those it does. `context` must outlive the
+  // model.
+  static absl::StatusOr<std::unique_ptr<Transformer>> Load(
+      const Checkpoint& checkpoint, const TransformerOptions& options, KernelContext& context,
+      std::function<void(double)> progress = nullptr);
   ~Transformer();
 
   const ModelConfig& config() const;
   const ArchitectureSpec& spec() const;
   bool has_language_model_head() const;
+  // What the checkpoint carries beside the stack, see FindHeads. Only "lm" is computed.
+  const std::vector<std::string>& heads() const;
   int64_t num_parameters() const;
   int64_t weight_bytes() const;     // packed
   int64_t workspace_bytes() const;  // activations and logits
@@ -50,18 +55,20 @@ class Transformer {
   // The cache that this model needs, but for num_blocks. Decoders only.
   KvCacheOptions cache_options(int32_t block_size) const;
 
-  // Sees the hidden states after the embeddings (layer 0) and after each layer (1 ... num_hidden_layers; the last with
-  // the final norm applied), [num_tokens, hidden_size]; valid during the call.
+  // Sees the hidden states after the embeddings (layer 0) and after each layer (1 ...
+  // num_hidden_layers; the last with the final norm applied), [num_tokens, hidden_size]; valid
+  // during the call.
   using HiddenStateObserver = absl::FunctionRef<void(int32_t layer, ConstMatrix hidden)>;
 
-  // Runs the stack over `batch` (at most max_batch_tokens) and returns its hidden states after the final norm,
-  // [num_tokens, hidden_size]; valid until the next call. `cache` is null for encoders; for decoders the batch's own keys
-  // and values are stored into it. Ids and positions were checked by the caller. An empty batch gives no rows.
+  // Runs the stack over `batch` (at most max_batch_tokens) and returns its hidden states after the
+  // final norm, [num_tokens, hidden_size]; valid until the next call. `cache` is null for encoders;
+  // for decoders the batch's own keys and values are stored into it. Ids and positions were checked
+  // by the caller. An empty batch gives no rows.
   ConstMatrix Forward(const Batch& batch, KvCache* cache);
   ConstMatrix Forward(const Batch& batch, KvCache* cache, HiddenStateObserver observer);
 
-  // Logits [rows.size(), vocab_size] of the given rows of the hidden states that Forward just returned; valid until the
-  // next call. At most max_logit_rows rows.
+  // Logits [rows.size(), vocab_size] of the given rows of the hidden states that Forward just
+  // returned; valid until the next call. At most max_logit_rows rows.
   Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows);
 
  private:

@@ -1,0 +1,16 @@
+#ifndef ATTENDANT_ENGINE_MODEL_ARCHITECTURES_FAMILIES_H_
+#define ATTENDANT_ENGINE_MODEL_ARCHITECTURES_FAMILIES_H_
+
+#include "absl/types/span.h"
+#include "engine/model/architecture.h"
+
+namespace attendant::engine {
+
+// The rows of each family; registry.cc puts them together.
+absl::Span<const ArchitectureSpec> BertFamily();
+absl::Span<const ArchitectureSpec> GptFamily();
+absl::Span<const ArchitectureSpec> LlamaFamily();
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_MODEL_ARCHITECTURES_FAMILIES_H_

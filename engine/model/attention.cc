@@ -1,0 +1,101 @@
+#include "engine/model/attention.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "engine/kernels/rotary.h"
+
+namespace attendant::engine {
+namespace {
+
+// Llama 3's stretching: waves shorter than the trained context stay, those longer are slowed by
+// `factor`, and those between are blended.
+double Llama3Frequency(const RopeScaling& scaling, double frequency) {
+  const double waves =
+      scaling.original_max_position_embeddings * frequency / (2 * std::numbers::pi);
+  if (waves < scaling.low_freq_factor) return frequency / scaling.factor;
+  if (waves > scaling.high_freq_factor) return frequency;
+  const double smooth =
+      (waves - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor);
+  return (1 - smooth) * frequency / scaling.factor + smooth * frequency;
+}
+
+}  // namespace
+
+std::vector<float> InverseFrequencies(const ModelConfig& config) {
+  std::vector<float> frequencies(config.head_dim / 2);
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    double frequency = std::pow(double{config.rope_theta}, -2.0 * i / config.head_dim);
+    switch (config.rope_scaling.kind) {
+      case RopeScaling::Kind::kNone:
+        break;
+      case RopeScaling::Kind::kLinear:
+        frequency /= config.rope_scaling.factor;
+        break;
+      case RopeScaling::Kind::kLlama3:
+        frequency = Llama3Frequency(config.rope_scaling, frequency);
+        break;
+    }
+    frequencies[i] = static_cast<float>(frequency);
+  }
+  return frequencies;
+}
+
+SelfAttention::SelfAttention(const ArchitectureSpec& spec, const ModelConfig& config,
+                             DataType dtype, int32_t max_tokens)
+    : options_{.num_heads = config.num_attention_heads,
+               .num_key_value_heads = config.num_key_value_heads,
+               .head_dim = config.head_dim,
+               .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim)),
+               .causal = spec.stack == Stack::kDecoder,
+               .dtype = dtype} {
+  if (spec.position == PositionKind::kRotary) inverse_frequencies_ = InverseFrequencies(config);
+  sequences_.reserve(max_tokens);
+}
+
+void SelfAttention::Begin(const Batch& batch, KvCache* cache) {
+  positions_ = batch.positions;
+  cache_ = cache;
+  sequences_.clear();
+  for (const BatchSequence& sequence : batch.sequences) {
+    sequences_.push_back({.query_start = sequence.query_start,
+                          .num_queries = sequence.num_queries,
+                          .key_start = sequence.query_start,
+                          .num_keys = sequence.num_past_tokens + sequence.num_queries,
+                          .blocks = sequence.blocks});
+  }
+}
+
+void SelfAttention::Apply(KernelContext& context, const LayerWeights& weights, int32_t layer,
+                          ConstMatrix input, Workspace& workspace, Matrix residual) {
+  const auto num_tokens = static_cast<int32_t>(input.rows);
+  const int64_t query_size = int64_t{options_.num_heads} * options_.head_dim;
+  const int64_t key_size = int64_t{options_.num_key_value_heads} * options_.head_dim;
+  const Matrix query_key_value = workspace.query_key_value(num_tokens);
+  const Matrix attended = workspace.attention(num_tokens);
+  weights.query_key_value.Apply(context, input, query_key_value);
+
+  if (!inverse_frequencies_.empty()) {
+    // Queries and keys lie side by side, so that one call turns the heads of both.
+    ApplyRotary(context, query_key_value.Cols(0, query_size + key_size),
+                options_.num_heads + options_.num_key_value_heads, positions_,
+                inverse_frequencies_);
+  }
+  const Matrix query = query_key_value.Cols(0, query_size);
+  const Matrix key = query_key_value.Cols(query_size, key_size);
+  const Matrix value = query_key_value.Cols(query_size + key_size, key_size);
+  if (cache_ == nullptr) {
+    Attention(context, options_, query, key, value, sequences_, attended);
+  } else {
+    const PagedKeysValues paged = {.dtype = cache_->options().dtype,
+                                   .keys = cache_->keys(layer),
+                                   .values = cache_->values(layer),
+                                   .block_size = cache_->options().block_size,
+                                   .block_stride = cache_->block_stride()};
+    StoreKeysValues(context, options_, key, value, sequences_, paged);
+    PagedAttention(context, options_, query, paged, sequences_, attended);
+  }
+  weights.attention_output.ApplyAdd(context, attended, residual);
+}
+
+}  // namespace attendant::engine

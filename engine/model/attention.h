@@ -1,0 +1,52 @@
+#ifndef ATTENDANT_ENGINE_MODEL_ATTENTION_H_
+#define ATTENDANT_ENGINE_MODEL_ATTENTION_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "engine/base/tensor.h"
+#include "engine/batch.h"
+#include "engine/kernels/attention.h"
+#include "engine/kernels/kernel_context.h"
+#include "engine/kv_cache/kv_cache.h"
+#include "engine/model/architecture.h"
+#include "engine/model/model_config.h"
+#include "engine/model/model_weights.h"
+#include "engine/model/workspace.h"
+
+namespace attendant::engine {
+
+// The angles of rotary positions, for each pair of values in a head: [head_dim / 2]. Stretched as
+// config.rope_scaling says.
+std::vector<float> InverseFrequencies(const ModelConfig& config);
+
+// The attention sublayer of every layer of a model: what they share.
+class SelfAttention {
+ public:
+  // `dtype` is what products are computed in. The sublayer keeps no reference to its arguments.
+  SelfAttention(const ArchitectureSpec& spec, const ModelConfig& config, DataType dtype,
+                int32_t max_tokens);
+
+  // Takes in the sequences of the step to come; `batch` and `cache` must stay until it is done.
+  void Begin(const Batch& batch, KvCache* cache);
+
+  // residual += attention(input), for layer number `layer`, whose keys and values go into the
+  // cache.
+  //   input, residual  [num_tokens, hidden_size]; input may be residual
+  void Apply(KernelContext& context, const LayerWeights& weights, int32_t layer, ConstMatrix input,
+             Workspace& workspace, Matrix residual);
+
+ private:
+  AttentionOptions options_;
+  std::vector<float> inverse_frequencies_;  // empty without rotary positions
+
+  // Of the step.
+  absl::Span<const int32_t> positions_;
+  std::vector<AttentionSequence> sequences_;
+  KvCache* cache_ = nullptr;  // null for encoders
+};
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_MODEL_ATTENTION_H_

@@ -1,0 +1,175 @@
+#include "engine/model/model_config.h"
+
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+#include "engine/model/architecture.h"
+#include "engine/model/json_object.h"
+
+namespace attendant::engine {
+namespace {
+
+// Bounds far beyond the models there are, and tight enough that no product of two sizes and a
+// step's number of tokens overflows, and that no lie in a config asks for memory without end.
+constexpr int32_t kMaxVocabSize = 1 << 22;
+constexpr int32_t kMaxHiddenSize = 1 << 16;
+constexpr int32_t kMaxIntermediateSize = 1 << 18;
+constexpr int32_t kMaxLayers = 1 << 10;
+constexpr int32_t kMaxHeads = 1 << 10;
+constexpr int32_t kMaxHeadDim = 1 << 10;
+constexpr int32_t kMaxPositions = 1 << 24;
+constexpr int32_t kMaxTypes = 1 << 16;
+constexpr float kMaxRopeTheta = 1e12f;
+constexpr float kMaxRopeFactor = 1e6f;
+
+absl::StatusOr<Activation> ReadActivation(const JsonObject& json, absl::string_view key) {
+  struct NamedActivation {
+    absl::string_view name;
+    Activation activation;
+  };
+  static constexpr NamedActivation kActivations[] = {
+      {"gelu", Activation::kGeluErf},
+      {"gelu_python", Activation::kGeluErf},
+      {"gelu_new", Activation::kGeluTanh},
+      {"gelu_fast", Activation::kGeluTanh},
+      {"gelu_pytorch_tanh", Activation::kGeluTanh},
+      {"relu", Activation::kRelu},
+      {"silu", Activation::kSilu},
+      {"swish", Activation::kSilu},
+  };
+  ASSIGN_OR_RETURN(const std::string name, json.String(key));
+  for (const NamedActivation& known : kActivations) {
+    if (known.name == name) return known.activation;
+  }
+  return absl::UnimplementedError(absl::StrCat(
+      json.Name(key), " is ", json.Text(key), ", an activation that is not built; gelu, gelu_new, ",
+      "gelu_fast, gelu_pytorch_tanh, relu and silu are"));
+}
+
+absl::Status ReadRopeScaling(const JsonObject& json, ModelConfig& config) {
+  // Older files say "type", newer ones "rope_type".
+  const absl::string_view key = json.Has("rope_type") ? "rope_type" : "type";
+  ASSIGN_OR_RETURN(const std::string kind, json.String(key, "default"));
+  RopeScaling& scaling = config.rope_scaling;
+  if (kind == "default") return absl::OkStatus();
+  if (kind != "linear" && kind != "llama3") {
+    return absl::UnimplementedError(absl::StrCat(json.Name(key), " is ", json.Text(key),
+                                                 "; default, linear and llama3 are built"));
+  }
+  ASSIGN_OR_RETURN(scaling.factor, json.PositiveNumber("factor", kMaxRopeFactor));
+  scaling.kind = RopeScaling::Kind::kLinear;
+  if (kind == "linear") return absl::OkStatus();
+
+  scaling.kind = RopeScaling::Kind::kLlama3;
+  ASSIGN_OR_RETURN(scaling.low_freq_factor, json.PositiveNumber("low_freq_factor", kMaxRopeFactor));
+  ASSIGN_OR_RETURN(scaling.high_freq_factor,
+                   json.PositiveNumber("high_freq_factor", kMaxRopeFactor));
+  ASSIGN_OR_RETURN(scaling.original_max_position_embeddings,
+                   json.Int("original_max_position_embeddings", 1, kMaxPositions));
+  if (scaling.high_freq_factor <= scaling.low_freq_factor) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(json.Name("high_freq_factor"), " is ", scaling.high_freq_factor,
+                     "; it must exceed low_freq_factor, ", scaling.low_freq_factor));
+  }
+  return absl::OkStatus();
+}
+
+// rope_theta and rope_scaling, or both in rope_parameters, as transformers 5 writes them.
+absl::Status ReadRotary(const JsonObject& json, ModelConfig& config) {
+  std::optional<JsonObject> scaling;
+  for (absl::string_view key : {"rope_parameters", "rope_scaling"}) {
+    if (scaling || !json.Has(key)) continue;
+    ASSIGN_OR_RETURN(scaling, json.Object(key));
+  }
+  if (scaling) RETURN_IF_ERROR(ReadRopeScaling(*scaling, config));
+
+  const JsonObject& theta_json = scaling && scaling->Has("rope_theta") ? *scaling : json;
+  ASSIGN_OR_RETURN(config.rope_theta,
+                   theta_json.PositiveNumber("rope_theta", kMaxRopeTheta, config.rope_theta));
+
+  const JsonObject& partial = scaling && scaling->Has("partial_rotary_factor") ? *scaling : json;
+  ASSIGN_OR_RETURN(const float rotary_part, partial.PositiveNumber("partial_rotary_factor", 1, 1));
+  if (rotary_part != 1) {
+    return absl::UnimplementedError(absl::StrCat(partial.Name("partial_rotary_factor"), " is ",
+                                                 rotary_part, "; only 1 is built"));
+  }
+  if (config.head_dim % 2 != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(json.Name("head_dim"), " is ", config.head_dim,
+                                                   "; rotary positions need an even one"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckDivides(const JsonObject& json, absl::string_view divisor_key, int32_t divisor,
+                          absl::string_view key, int32_t value) {
+  if (value % divisor == 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(json.Name(divisor_key), " is ", divisor,
+                                                 ", which does not divide ", key, ", ", value));
+}
+
+absl::Status CheckFixedSettings(const JsonObject& json, const ArchitectureSpec& spec) {
+  for (const FixedSetting& setting : spec.fixed_settings) {
+    const std::string value = json.Text(setting.key);
+    if (value.empty() || value == setting.json_value) continue;
+    return absl::UnimplementedError(absl::StrCat(json.Name(setting.key), " is ", value, "; for ",
+                                                 spec.model_type, " only ", setting.json_value,
+                                                 " is built"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view config_json) {
+  ASSIGN_OR_RETURN(const JsonObject json, JsonObject::Parse("config.json", config_json));
+  ModelConfig config;
+  ASSIGN_OR_RETURN(config.model_type, json.String("model_type"));
+  ASSIGN_OR_RETURN(const ArchitectureSpec* spec, FindArchitecture(config.model_type));
+  RETURN_IF_ERROR(CheckFixedSettings(json, *spec));
+  ASSIGN_OR_RETURN(config.architectures, json.Strings("architectures"));
+
+  const ConfigKeys& keys = spec->config_keys;
+  ASSIGN_OR_RETURN(config.vocab_size, json.Int("vocab_size", 1, kMaxVocabSize));
+  ASSIGN_OR_RETURN(config.hidden_size, json.Int(keys.hidden_size, 1, kMaxHiddenSize));
+  ASSIGN_OR_RETURN(config.num_hidden_layers, json.Int(keys.num_hidden_layers, 1, kMaxLayers));
+  ASSIGN_OR_RETURN(config.num_attention_heads, json.Int(keys.num_attention_heads, 1, kMaxHeads));
+  ASSIGN_OR_RETURN(config.max_position_embeddings,
+                   json.Int(keys.max_position_embeddings, 1, kMaxPositions));
+  // GPT-2's n_inner is null for the usual four times the width.
+  ASSIGN_OR_RETURN(
+      config.intermediate_size,
+      json.Int(keys.intermediate_size, 1, kMaxIntermediateSize, 4 * config.hidden_size));
+  ASSIGN_OR_RETURN(config.norm_eps, json.PositiveNumber(keys.norm_eps, 1));
+  ASSIGN_OR_RETURN(config.activation, ReadActivation(json, keys.activation));
+  ASSIGN_OR_RETURN(config.tie_word_embeddings,
+                   json.Bool("tie_word_embeddings", spec->tie_word_embeddings));
+  if (spec->Has(WeightRole::kTypeEmbedding)) {
+    ASSIGN_OR_RETURN(config.type_vocab_size, json.Int("type_vocab_size", 1, kMaxTypes));
+  }
+  if (spec->bias == BiasKind::kConfig) {
+    ASSIGN_OR_RETURN(config.attention_bias, json.Bool("attention_bias", false));
+    ASSIGN_OR_RETURN(config.mlp_bias, json.Bool("mlp_bias", false));
+  }
+
+  // Heads that share keys and values, or have a size of their own, are a matter of rotary models.
+  const bool grouped = spec->position == PositionKind::kRotary;
+  if (!grouped || !json.Has("head_dim")) {
+    RETURN_IF_ERROR(CheckDivides(json, keys.num_attention_heads, config.num_attention_heads,
+                                 keys.hidden_size, config.hidden_size));
+  }
+  config.head_dim = config.hidden_size / config.num_attention_heads;
+  config.num_key_value_heads = config.num_attention_heads;
+  if (grouped) {
+    ASSIGN_OR_RETURN(config.head_dim, json.Int("head_dim", 1, kMaxHeadDim, config.head_dim));
+    ASSIGN_OR_RETURN(config.num_key_value_heads,
+                     json.Int("num_key_value_heads", 1, kMaxHeads, config.num_attention_heads));
+    RETURN_IF_ERROR(CheckDivides(json, "num_key_value_heads", config.num_key_value_heads,
+                                 keys.num_attention_heads, config.num_attention_heads));
+    RETURN_IF_ERROR(ReadRotary(json, config));
+  }
+  return config;
+}
+
+}  // namespace attendant::engine

@@ -1,0 +1,79 @@
+#ifndef ATTENDANT_ENGINE_MODEL_MODEL_WEIGHTS_H_
+#define ATTENDANT_ENGINE_MODEL_MODEL_WEIGHTS_H_
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/base/data_type.h"
+#include "engine/base/tensor.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/kernels/embedding.h"
+#include "engine/kernels/kernel_context.h"
+#include "engine/kernels/linear.h"
+#include "engine/model/architecture.h"
+#include "engine/model/model_config.h"
+
+namespace attendant::engine {
+
+// The weights of a model as the step reads them. How the checkpoint stored them - transposed, fused
+// or apart, tied, under older names - is settled here; Transformer has one case.
+
+struct NormWeights {
+  std::vector<float> weight;  // [hidden_size]
+  std::vector<float> bias;    // the same, or empty
+};
+
+struct LayerWeights {
+  // [(num_attention_heads + 2 * num_key_value_heads) * head_dim, hidden_size]: queries, then keys,
+  // then values.
+  Linear query_key_value;
+  Linear attention_output;
+  NormWeights attention_norm;
+
+  // [intermediate_size, hidden_size], or twice the rows: those of the gate, then those of up.
+  Linear up;
+  Linear down;
+  NormWeights feed_forward_norm;
+};
+
+struct ModelWeights {
+  EmbeddingTable token_embedding;
+  std::optional<EmbeddingTable> position_embedding;
+  std::optional<EmbeddingTable> type_embedding;
+  std::optional<NormWeights> embedding_norm;
+  std::vector<LayerWeights> layers;
+  std::optional<NormWeights> final_norm;
+  std::optional<Linear> language_model_head;
+
+  int64_t num_parameters = 0;  // a tied head counts once
+  int64_t packed_bytes = 0;
+  int32_t num_reference_kernels = 0;  // linear layers for which oneDNN has only reference code
+};
+
+struct LoadWeightsOptions {
+  DataType dtype = DataType::kFloat32;  // of linear layers and token embeddings; or kBFloat16
+  bool strict_kernels = false;          // refuse oneDNN's reference code
+};
+
+// Checks the name and shape of every tensor that the model needs, and only then packs them, one at
+// a time: the memory this takes is that of the result and of one tensor as floats (two, where it
+// must be transposed). Tensors that the model does not need are ignored. `progress` is called with
+// values that rise to 1. INVALID_ARGUMENT names file, tensor and expectation.
+absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, const ArchitectureSpec& spec,
+                                         const ModelConfig& config,
+                                         const LoadWeightsOptions& options, KernelContext& context,
+                                         const std::function<void(double)>& progress = nullptr);
+
+// The heads whose tensors the checkpoint carries, sorted: "lm", "masked_lm", "pooler",
+// "question_answering", "sequence_classification", "token_classification". A decoder whose head is
+// tied to its embeddings has "lm".
+std::vector<std::string> FindHeads(const Checkpoint& checkpoint, const ArchitectureSpec& spec,
+                                   const ModelConfig& config);
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_MODEL_MODEL_WEIGHTS_H_

@@ -1,0 +1,94 @@
+#include "tests/engine/model/model_runner.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "absl/log/check.h"
+#include "engine/kernels/softmax.h"
+
+namespace attendant::engine {
+namespace {
+
+void Append(ConstMatrix rows, std::vector<float>& values) {
+  for (int64_t i = 0; i < rows.rows; ++i) {
+    values.insert(values.end(), rows.row(i), rows.row(i) + rows.cols);
+  }
+}
+
+}  // namespace
+
+ModelRunner::ModelRunner(Transformer& model, int32_t max_tokens) : model_(model) {
+  if (model.spec().stack == Stack::kEncoder) return;
+  KvCacheOptions options = model.cache_options(kBlockSize);
+  options.num_blocks = 2 * (max_tokens / kBlockSize + 8);
+  cache_ = std::make_unique<KvCache>(options);
+  // Even blocks from the last, then odd ones from the first.
+  for (int32_t block = 1; block < options.num_blocks; block += 2) free_blocks_.push_back(block);
+  std::reverse(free_blocks_.begin(), free_blocks_.end());
+  for (int32_t block = 0; block < options.num_blocks; block += 2) free_blocks_.push_back(block);
+}
+
+std::vector<ModelRunner::Output> ModelRunner::Step(const std::vector<Piece>& pieces) {
+  Batch batch;
+  for (const Piece& piece : pieces) {
+    sequences_.resize(std::max<size_t>(sequences_.size(), piece.sequence + 1));
+    Sequence& sequence = sequences_[piece.sequence];
+    const auto num_queries = static_cast<int32_t>(piece.ids.size());
+    while (cache_ && sequence.blocks.size() * kBlockSize < sequence.num_tokens + num_queries) {
+      CHECK(!free_blocks_.empty());
+      sequence.blocks.push_back(free_blocks_.back());
+      free_blocks_.pop_back();
+    }
+    batch.sequences.push_back({.query_start = batch.num_tokens(),
+                               .num_queries = num_queries,
+                               .num_past_tokens = sequence.num_tokens,
+                               .blocks = sequence.blocks});
+    for (int32_t i = 0; i < num_queries; ++i) {
+      batch.token_ids.push_back(piece.ids[i]);
+      batch.positions.push_back(sequence.num_tokens + i);
+      if (!piece.type_ids.empty()) batch.type_ids.push_back(piece.type_ids[i]);
+    }
+    if (cache_) sequence.num_tokens += num_queries;
+  }
+
+  std::vector<Output> outputs(pieces.size());
+  const ConstMatrix hidden =
+      model_.Forward(batch, cache_.get(), [&](int32_t layer, ConstMatrix states) {
+        for (size_t i = 0; i < pieces.size(); ++i) {
+          const BatchSequence& sequence = batch.sequences[i];
+          CHECK_EQ(layer, outputs[i].hidden_states.size());
+          Append(states.Rows(sequence.query_start, sequence.num_queries),
+                 outputs[i].hidden_states.emplace_back());
+        }
+      });
+  CHECK_EQ(hidden.rows, batch.num_tokens());
+  if (!model_.has_language_model_head()) return outputs;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    std::vector<int32_t> rows(batch.sequences[i].num_queries);
+    std::iota(rows.begin(), rows.end(), batch.sequences[i].query_start);
+    Append(model_.Logits(hidden, rows), outputs[i].logits);
+  }
+  return outputs;
+}
+
+ModelRunner::Output ModelRunner::Run(Transformer& model, const std::vector<int32_t>& ids,
+                                     const std::vector<int32_t>& type_ids) {
+  ModelRunner runner(model, static_cast<int32_t>(ids.size()));
+  return runner.Step({{0, ids, type_ids}})[0];
+}
+
+std::vector<int32_t> ModelRunner::Greedy(Transformer& model, const std::vector<int32_t>& ids,
+                                         int num_new_tokens) {
+  ModelRunner runner(model, static_cast<int32_t>(ids.size()) + num_new_tokens);
+  std::vector<int32_t> next = ids;
+  std::vector<int32_t> output;
+  const size_t vocab_size = model.config().vocab_size;
+  while (output.size() < static_cast<size_t>(num_new_tokens)) {
+    const std::vector<float> logits = runner.Step({{0, next}})[0].logits;
+    next = {ArgMax(absl::MakeConstSpan(logits).last(vocab_size))};
+    output.push_back(next[0]);
+  }
+  return output;
+}
+
+}  // namespace attendant::engine

@@ -1,0 +1,60 @@
+#ifndef ATTENDANT_TESTS_ENGINE_MODEL_MODEL_RUNNER_H_
+#define ATTENDANT_TESTS_ENGINE_MODEL_MODEL_RUNNER_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "engine/kv_cache/kv_cache.h"
+#include "engine/model/transformer.h"
+
+namespace attendant::engine {
+
+// Runs sequences through a model step by step, as the engine would: packed, each with blocks of the
+// cache, which are handed out in an order that no contiguous memory would have.
+class ModelRunner {
+ public:
+  static constexpr int32_t kBlockSize = 8;
+
+  // Room for `max_tokens` tokens in the cache, over all sequences. `model` must outlive the runner.
+  ModelRunner(Transformer& model, int32_t max_tokens);
+
+  // The next tokens of a sequence, which begins with its first piece.
+  struct Piece {
+    int sequence = 0;
+    std::vector<int32_t> ids;
+    std::vector<int32_t> type_ids = {};
+  };
+
+  // What one piece gave.
+  struct Output {
+    std::vector<std::vector<float>> hidden_states;  // [layers + 1] of [tokens, hidden_size]
+    std::vector<float> logits;                      // [tokens, vocab_size]; empty without a head
+  };
+
+  // All pieces in one step, packed in this order.
+  std::vector<Output> Step(const std::vector<Piece>& pieces);
+
+  // One sequence alone, in one step and a cache of its own.
+  static Output Run(Transformer& model, const std::vector<int32_t>& ids,
+                    const std::vector<int32_t>& type_ids = {});
+
+  // The greedy continuation of `ids`.
+  static std::vector<int32_t> Greedy(Transformer& model, const std::vector<int32_t>& ids,
+                                     int num_new_tokens);
+
+ private:
+  struct Sequence {
+    int32_t num_tokens = 0;
+    std::vector<int32_t> blocks;
+  };
+
+  Transformer& model_;
+  std::unique_ptr<KvCache> cache_;  // null for encoders
+  std::vector<int32_t> free_blocks_;
+  std::vector<Sequence> sequences_;
+};
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_TESTS_ENGINE_MODEL_MODEL_RUNNER_H_

@@ -1,0 +1,119 @@
+// Trained checkpoints beside the repository, against outputs that were computed independently of
+// transformers and of us, and rounded to five decimals. Skipped where the folder is absent.
+
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/log/check.h"
+#include "engine/checkpoint/checkpoint.h"
+#include "engine/kernels/kernel_context.h"
+#include "engine/kernels/softmax.h"
+#include "engine/model/pooling.h"
+#include "engine/model/transformer.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "simdjson.h"
+#include "tests/engine/model/model_runner.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/test_data.h"
+
+namespace attendant::engine {
+namespace {
+
+using ::attendant::testing::SharedDataPath;
+using simdjson::dom::element;
+
+KernelContext& Context() {
+  static auto* context = new KernelContext(1, /*pin_threads=*/false);
+  return *context;
+}
+
+template <typename T>
+std::vector<T> Numbers(const element& array) {
+  std::vector<T> numbers;
+  for (const element number : array.get_array()) {
+    numbers.push_back(static_cast<T>(double{number}));
+  }
+  return numbers;
+}
+
+class SharedCheckpointTest : public ::testing::Test {
+ protected:
+  // Loads models/<name> in `dtype`, and its cases; skips the test where they are absent.
+  void LoadOrSkip(const std::string& name, DataType dtype) {
+    const auto folder = SharedDataPath("models/" + name);
+    const auto vectors = SharedDataPath("vectors/models/" + name + ".json");
+    if (!folder || !vectors) GTEST_SKIP() << "no shared checkpoint " << name;
+    ASSERT_OK_AND_ASSIGN(const auto checkpoint, Checkpoint::Open(*folder));
+    ASSERT_OK_AND_ASSIGN(
+        model_,
+        Transformer::Load(*checkpoint, {.dtype = dtype, .strict_kernels = true}, Context()));
+    for (const element item : parser_.load(*vectors)["cases"].get_array()) cases_.push_back(item);
+    ASSERT_FALSE(cases_.empty());
+  }
+
+  std::vector<float> LastLogits(const std::vector<int32_t>& ids) {
+    const std::vector<float> logits = ModelRunner::Run(*model_, ids).logits;
+    return {logits.end() - model_->config().vocab_size, logits.end()};
+  }
+
+  simdjson::dom::parser parser_;
+  std::vector<element> cases_;
+  std::unique_ptr<Transformer> model_;
+};
+
+void ExpectNear(const std::vector<float>& found, const std::vector<float>& expected,
+                double tolerance) {
+  ASSERT_LE(expected.size(), found.size());  // some list only the first values
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_NEAR(found[i], expected[i], tolerance) << "at " << i;
+  }
+}
+
+TEST_F(SharedCheckpointTest, Stories260KTellsItsStories) {
+  LoadOrSkip("stories260K", DataType::kFloat32);
+  for (const element& item : cases_) {
+    const auto ids = Numbers<int32_t>(item["prompt_ids"]);
+    const std::vector<float> logits = LastLogits(ids);
+    ExpectNear(logits, Numbers<float>(item["last_logits_first16"]), 2e-4);
+    EXPECT_EQ(ArgMax(logits), int64_t{item["last_logits_argmax"]});
+    EXPECT_EQ(ModelRunner::Greedy(*model_, ids, 200), Numbers<int32_t>(item["greedy_new_ids"]));
+  }
+}
+
+TEST_F(SharedCheckpointTest, Gpt2PlansItsProcesses) {
+  for (DataType dtype : {DataType::kFloat32, DataType::kBFloat16}) {
+    cases_.clear();
+    LoadOrSkip("capp-gpt2-process-planning", dtype);
+    if (IsSkipped()) return;
+    for (const element& item : cases_) {
+      const auto ids = Numbers<int32_t>(item["input_ids"]);
+      // Every step's best logit leads by more than 5, so that bf16 chooses no other.
+      const auto greedy = Numbers<int32_t>(item["greedy_new_ids"]);
+      EXPECT_EQ(ModelRunner::Greedy(*model_, ids, static_cast<int>(greedy.size())), greedy);
+      if (dtype != DataType::kFloat32) continue;
+      ExpectNear(LastLogits(ids), Numbers<float>(item["first_step_logits"]), 2e-4);
+    }
+  }
+}
+
+TEST_F(SharedCheckpointTest, BertLayoutEncoderGivesItsStates) {
+  LoadOrSkip("bert-layout-g2p-encoder", DataType::kFloat32);
+  for (const element& item : cases_) {
+    const std::vector<float> states =
+        ModelRunner::Run(*model_, Numbers<int32_t>(item["input_ids"])).hidden_states.back();
+    ExpectNear(states, Numbers<float>(item["last_hidden_token0_first16"]), 2e-4);
+
+    const int64_t hidden_size = model_->config().hidden_size;
+    const auto num_tokens = static_cast<int64_t>(states.size()) / hidden_size;
+    std::vector<float> mean(hidden_size);
+    Pool(PoolingKind::kMean, ConstMatrix(states.data(), num_tokens, hidden_size),
+         Matrix(mean.data(), 1, hidden_size));
+    ExpectNear(mean, Numbers<float>(item["mean_pool_first16"]), 2e-4);
+  }
+}
+
+}  // namespace
+}  // namespace attendant::engine
