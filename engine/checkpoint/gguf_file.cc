@@ -236,6 +236,7 @@ absl::Status GgufFile::ParseMetadata(Reader& reader, uint64_t count) {
   }
   for (uint64_t i = 0; i < count; ++i) {
     ASSIGN_OR_RETURN(const absl::string_view key, reader.TakeString("a metadata key"));
+    if (key.empty()) return reader.Malformed("a metadata key is empty");
     const std::string printable = Printable(key);
     ASSIGN_OR_RETURN(const uint32_t type, reader.TakeNumber<uint32_t>(printable));
     ASSIGN_OR_RETURN(const Value value, reader.TakeValue(type, printable));
@@ -268,6 +269,7 @@ absl::Status GgufFile::ParseTensors(Reader& reader, uint64_t count) {
   std::vector<Entry> entries;
   for (uint64_t i = 0; i < count; ++i) {
     ASSIGN_OR_RETURN(const absl::string_view name, reader.TakeString("a tensor name"));
+    if (name.empty()) return reader.Malformed("a tensor name is empty");
     const std::string printable = absl::StrCat("tensor ", Printable(name));
     ASSIGN_OR_RETURN(const uint32_t rank, reader.TakeNumber<uint32_t>(printable));
     if (rank > kMaxRank) {

@@ -6,11 +6,18 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
+#include "engine/base/tensor.h"
+#include "engine/checkpoint/safetensors_file.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/test_data.h"
 
 namespace attendant::engine {
 namespace {
+
+using ::attendant::testing::IsOk;
+using ::attendant::testing::TestDataPath;
 
 // The twins: the value of one element, found from the layout bit by bit. The formats are ggml's:
 // docs/gguf.md names them, and the layouts are told at the top of each function.
@@ -119,6 +126,24 @@ TEST(StorageFormatTest, EveryQuantizedFormatEqualsItsTwin) {
       double magnitude = std::abs(expected);
       for (const int at : test.halves) magnitude += 64.0 * 32 * std::abs(Half(block, at));
       ASSERT_NEAR(values[i], expected, 0x1p-22 * magnitude) << "element " << i;
+    }
+  }
+}
+
+TEST(StorageFormatTest, EveryQuantizedFormatEqualsTheGgufPackage) {
+  const std::string path = TestDataPath("goldens/dequantize/expected.safetensors").string();
+  ASSERT_OK_AND_ASSIGN(const SafetensorsFile golden, SafetensorsFile::Open(path));
+  for (const TwinCase& test : kTwins) {
+    SCOPED_TRACE(test.name);
+    const SafetensorsFile::Tensor* blocks = golden.Find(test.name + ".blocks");
+    const SafetensorsFile::Tensor* expected = golden.Find(test.name + ".values");
+    ASSERT_TRUE(blocks != nullptr && expected != nullptr);
+    std::vector<float> values(NumElements(expected->shape));
+    std::vector<float> expected_values(values.size());
+    ASSERT_OK(golden.Read(test.name + ".values", expected->shape, absl::MakeSpan(expected_values)));
+    FindGgmlFormat(test.type)->widen(blocks->data.data(), blocks->shape[0], values.data());
+    for (size_t i = 0; i < values.size(); ++i) {
+      ASSERT_NEAR(values[i], expected_values[i], 1e-6 * (1 + std::abs(expected_values[i]))) << i;
     }
   }
 }
