@@ -53,6 +53,13 @@ TEST_F(PythonTest, Generates) {
   EXPECT_THAT(output, HasSubstr("tokens, FINISH_REASON_EOS)"));
 }
 
+TEST_F(PythonTest, MakesTheFirstCall) {
+  const auto [output, status] = Run(absl::StrCat("python3 first_call.py ", server_.address()));
+  EXPECT_EQ(status, 0) << output;
+  // The dot product of (21, 7, 1) and (33, 12, 1): bytes, vowels, 1.
+  EXPECT_EQ(output, "similarity 778.0\nThe capital of France is \n");
+}
+
 TEST_F(PythonTest, SaysWhyACallFailed) {
   const auto [output, status] = Run("python3 encode.py 127.0.0.1:1");
   EXPECT_NE(status, 0);
