@@ -62,7 +62,7 @@ HWY_INLINE FloatVec Activate(FloatVec x) {
 
 template <Activation kActivation>
 HWY_INLINE void Gate(const float* gate, const float* up, int64_t size, float* out) {
-  ForEachVector(size, [&](size_t i, size_t count) {
+  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
     const FloatVec activated = Activate<kActivation>(LoadFloats(gate + i, count));
     StoreFloats(hn::Mul(activated, LoadFloats(up + i, count)), out + i, count);
   });
@@ -84,7 +84,7 @@ void GateRow(Activation activation, const float* gate, const float* up, int64_t 
 }
 
 void TanhRow(float* x, int64_t size) {
-  ForEachVector(size, [&](size_t i, size_t count) {
+  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
     const FloatVec v = LoadFloats(x + i, count);
     StoreFloats(hn::IfThenElse(hn::IsNaN(v), v, hn::Tanh(Floats(), v)), x + i, count);
   });

@@ -8,6 +8,7 @@
 
 #include "absl/log/check.h"
 #include "engine/kernels/attention_blocks.h"
+#include "engine/kernels/block_product.h"
 #include "engine/kernels/parallel.h"
 
 // Two ways, by the number of queries that share a key:
@@ -28,6 +29,7 @@ namespace {
 
 constexpr int64_t kQueryBlock = 64;
 constexpr int64_t kKeyBlock = 256;
+constexpr int64_t kQueryStep = 16;   // products are for a multiple of so many queries
 constexpr int64_t kWidthStep = 32;   // the last block of keys is padded to a multiple of this
 constexpr int64_t kKeyRange = 512;   // of one decoding task
 constexpr int64_t kFewQueries = 16;  // queries times heads that share a key, for decoding's way
@@ -105,17 +107,11 @@ struct Call {
     return {static_cast<int32_t>(begin), static_cast<int32_t>(end)};
   }
 
-  // The keys that some of the queries [first, first + count) see; ranges move forward with the
-  // query.
+  // The keys that some of the queries [first, first + count) see. Ranges move forward with the
+  // query, and queries that see nothing lie before all keys.
   KeyRange Visible(const AttentionSequence& sequence, int64_t first, int64_t count) const {
-    KeyRange all;
-    for (int64_t i = 0; i < count; ++i) {
-      const KeyRange range = Visible(sequence, first + i);
-      if (range.begin >= range.end) continue;
-      if (all.begin >= all.end) all = range;
-      all.end = range.end;
-    }
-    return all;
+    const KeyRange last = Visible(sequence, first + count - 1);
+    return {std::min(Visible(sequence, first).begin, last.begin), last.end};
   }
 };
 
@@ -153,7 +149,9 @@ struct BlockScratch {
   KeyRange* ranges;  // [kQueryBlock]
   T* rows;           // [kKeyBlock, depth]: keys or values converted, before they are packed
 
-  BlockScratch(Carver& carver, int64_t depth, int64_t head_dim) {
+  std::byte* product;  // what block products want
+
+  BlockScratch(Carver& carver, int64_t depth, int64_t head_dim, size_t product_bytes) {
     queries = carver.Array<T>(kQueryBlock * depth);
     scores = carver.Array<float>(kQueryBlock * kKeyBlock);
     if constexpr (std::is_same_v<T, float>) {
@@ -166,12 +164,16 @@ struct BlockScratch {
     sum = carver.Array<float>(kQueryBlock);
     ranges = carver.Array<KeyRange>(kQueryBlock);
     rows = carver.Array<T>(kKeyBlock * depth);
+    product = carver.Array<std::byte>(product_bytes);
   }
 };
 
 // T is what products are computed in: float, or uint16_t for bfloat16.
 template <typename T>
 class BlockedAttention {
+  static constexpr DataType kOwnType =
+      std::is_same_v<T, float> ? DataType::kFloat32 : DataType::kBFloat16;
+
  public:
   BlockedAttention(KernelContext& context, const Call& call) : context_(context), call_(call) {
     head_dim_ = call.options.head_dim;
@@ -179,9 +181,11 @@ class BlockedAttention {
     values_per_key_ = call.options.num_key_value_heads * (depth_ + head_dim_);
   }
 
-  // Of the sequences that `wanted` accepts.
+  // Of the sequences that `wanted` accepts. False, with nothing done, if this machine cannot
+  // multiply T; it can always multiply floats.
   template <typename Wanted>
-  void Run(const Wanted& wanted) {
+  bool Run(const Wanted& wanted) {
+    if (!MakeProducts(wanted)) return false;
     const int64_t num_sequences = call_.sequences.size();
     for (int64_t first = 0; first < num_sequences;) {
       int64_t end = first, padded_keys = 0, count = 0;
@@ -195,9 +199,75 @@ class BlockedAttention {
       if (count > 0) RunSome(first, end, count, padded_keys, wanted);
       first = end;
     }
+    return true;
   }
 
  private:
+  // For one rounded number of queries and one width of a block of keys; null where oneDNN has none.
+  struct Products {
+    const BlockProduct* keys = nullptr;
+    const BlockProduct* values = nullptr;
+  };
+
+  const Products& ProductsFor(int64_t num_queries, int64_t width) const {
+    return products_[(num_queries - 1) / kQueryStep][(width - 1) / kWidthStep];
+  }
+
+  // Makes the products for the shapes that the sequences will ask for.
+  template <typename Wanted>
+  bool MakeProducts(const Wanted& wanted) {
+    bool needed[kQueryBlock / kQueryStep][kKeyBlock / kWidthStep] = {};
+    for (int64_t index = 0; index < call_.sequences.size(); ++index) {
+      const AttentionSequence& sequence = call_.sequences[index];
+      if (!wanted(sequence)) continue;
+      const PackedSequence plan = Plan(index);
+      if (plan.padded_keys == 0) continue;
+      const int64_t last_width = plan.width(plan.num_blocks() - 1);
+      const int64_t last_queries = (sequence.num_queries - 1) % kQueryBlock + 1;
+      for (const int64_t width : {kKeyBlock, last_width}) {
+        if (width > plan.padded_keys) continue;
+        for (const int64_t queries : {kQueryBlock, last_queries}) {
+          if (queries > sequence.num_queries) continue;
+          needed[(queries - 1) / kQueryStep][(width - 1) / kWidthStep] = true;
+        }
+      }
+    }
+    context_.block_products().Trim();
+    for (int64_t q = 0; q < kQueryBlock / kQueryStep; ++q) {
+      for (int64_t w = 0; w < kKeyBlock / kWidthStep; ++w) {
+        if (!needed[q][w]) continue;
+        products_[q][w] = GetProducts((q + 1) * kQueryStep, (w + 1) * kWidthStep);
+        for (const BlockProduct* product : {products_[q][w].keys, products_[q][w].values}) {
+          if (product != nullptr) {
+            product_bytes_ = std::max(product_bytes_, product->scratch_bytes());
+          } else if (!std::is_same_v<T, float>) {
+            return false;
+          }
+        }
+      }
+    }
+    return true;
+  }
+
+  Products GetProducts(int64_t num_queries, int64_t width) const {
+    BlockShape shape;
+    shape.dtype = kOwnType;
+    shape.m = num_queries;
+    shape.n = width;
+    shape.k = depth_;
+    shape.lda = depth_;
+    shape.ldb = width;
+    shape.ldc = kKeyBlock;
+    const BlockProduct* keys = context_.block_products().Get(shape);
+    shape.n = head_dim_;
+    shape.k = width;
+    shape.lda = kKeyBlock;
+    shape.ldb = head_dim_;
+    shape.ldc = head_dim_;
+    shape.add = true;
+    return {keys, context_.block_products().Get(shape)};
+  }
+
   PackedSequence Plan(int64_t index) const {
     const AttentionSequence& sequence = call_.sequences[index];
     const KeyRange visible = call_.Visible(sequence, 0, sequence.num_queries);
@@ -218,14 +288,14 @@ class BlockedAttention {
       packed_ = carver.Array<T>(padded_keys * values_per_key_);
       threads_ = carver.Array<std::byte>(0);
       for (int thread = 0; thread < context_.num_threads(); ++thread)
-        BlockScratch<T>(carver, depth_, head_dim_);
+        BlockScratch<T>(carver, depth_, head_dim_, product_bytes_);
     };
     Carver measure(nullptr);
     carve(measure);
     Carver carver(context_.Scratch(measure.used()));
     carve(carver);
     Carver one(nullptr);
-    BlockScratch<T>(one, depth_, head_dim_);
+    BlockScratch<T>(one, depth_, head_dim_, product_bytes_);
     thread_bytes_ = one.used();
 
     num_plans_ = 0;
@@ -255,7 +325,7 @@ class BlockedAttention {
 
   BlockScratch<T> Scratch(int thread) const {
     Carver carver(threads_ + thread * thread_bytes_);
-    return BlockScratch<T>(carver, depth_, head_dim_);
+    return BlockScratch<T>(carver, depth_, head_dim_, product_bytes_);
   }
 
   T* PackedKeys(const PackedSequence& plan, int64_t key_head, int64_t block) const {
@@ -271,8 +341,7 @@ class BlockedAttention {
   // another type.
   void GetRows(const KeyRows& from, const AttentionSequence& sequence, int64_t head, int64_t first,
                int64_t count, T* converted, const T** rows) const {
-    constexpr DataType kOwn = std::is_same_v<T, float> ? DataType::kFloat32 : DataType::kBFloat16;
-    const bool as_it_is = from.dtype == kOwn && depth_ == head_dim_;
+    const bool as_it_is = from.dtype == kOwnType && depth_ == head_dim_;
     for (int64_t i = 0; i < count; ++i) {
       const std::byte* row = from.Row(sequence, head, first + i);
       if (as_it_is) {
@@ -280,7 +349,7 @@ class BlockedAttention {
         continue;
       }
       T* to = converted + i * depth_;
-      if (from.dtype == kOwn) {
+      if (from.dtype == kOwnType) {
         std::memcpy(to, row, head_dim_ * sizeof(T));
       } else if constexpr (std::is_same_v<T, float>) {
         ConvertRow(reinterpret_cast<const uint16_t*>(row), head_dim_, to);
@@ -340,7 +409,11 @@ class BlockedAttention {
     }
     std::fill_n(scratch.largest, num_queries, -kInfinity);
     std::fill_n(scratch.sum, num_queries, 0.0f);
-    std::fill_n(scratch.values, num_queries * head_dim_, 0.0f);
+    // Products are for whole steps of queries: those beyond the last are zeros.
+    const int64_t added = RoundUp(num_queries, kQueryStep) - num_queries;
+    std::fill_n(scratch.queries + num_queries * depth_, added * depth_, T{});
+    std::fill_n(scratch.weights + num_queries * kKeyBlock, added * kKeyBlock, T{});
+    std::fill_n(scratch.values, (num_queries + added) * head_dim_, 0.0f);
 
     const KeyRange visible = call_.Visible(sequence, first_query, num_queries);
     const RunningSoftmax state{scratch.largest, scratch.sum, scratch.values, head_dim_};
@@ -361,8 +434,10 @@ class BlockedAttention {
             scratch.largest[i] + std::log(sum);
       }
     }
-    if (call_.weights != nullptr)
+    if (call_.weights != nullptr) {
       WriteWeights(plan, sequence, head, first_query, num_queries, visible, scratch);
+    }
+    if constexpr (!std::is_same_v<T, float>) BlockProduct::Release();
   }
 
   template <typename Body>
@@ -399,15 +474,25 @@ class BlockedAttention {
   // scores = queries x keys
   void MultiplyKeys(const PackedSequence& plan, int64_t key_head, int64_t block, int64_t width,
                     int64_t num_queries, const BlockScratch<T>& scratch) const {
-    MultiplyBlock(scratch.queries, depth_, PackedKeys(plan, key_head, block), width, scratch.scores,
-                  kKeyBlock, num_queries, width, depth_, /*add=*/false);
+    const T* keys = PackedKeys(plan, key_head, block);
+    if (const Products& made = ProductsFor(num_queries, width); made.keys != nullptr) {
+      made.keys->Run(scratch.queries, keys, scratch.scores, scratch.product);
+    } else if constexpr (std::is_same_v<T, float>) {
+      MultiplyBlock(scratch.queries, depth_, keys, width, scratch.scores, kKeyBlock, num_queries,
+                    width, depth_, /*add=*/false);
+    }
   }
 
   // values += weights x values
   void MultiplyValues(const PackedSequence& plan, int64_t key_head, int64_t block, int64_t width,
                       int64_t num_queries, const BlockScratch<T>& scratch) const {
-    MultiplyBlock(scratch.weights, kKeyBlock, PackedValues(plan, key_head, block), head_dim_,
-                  scratch.values, head_dim_, num_queries, head_dim_, width, /*add=*/true);
+    const T* values = PackedValues(plan, key_head, block);
+    if (const Products& made = ProductsFor(num_queries, width); made.values != nullptr) {
+      made.values->Run(scratch.weights, values, scratch.values, scratch.product);
+    } else if constexpr (std::is_same_v<T, float>) {
+      MultiplyBlock(scratch.weights, kKeyBlock, values, head_dim_, scratch.values, head_dim_,
+                    num_queries, head_dim_, width, /*add=*/true);
+    }
   }
 
   // The scores once more, now that their sums are known: so no row of them was ever kept.
@@ -438,6 +523,8 @@ class BlockedAttention {
   int64_t head_dim_;
   int64_t depth_;           // head_dim, padded to what products want
   int64_t values_per_key_;  // packed, over all key heads
+  Products products_[kQueryBlock / kQueryStep][kKeyBlock / kWidthStep];
+  size_t product_bytes_ = 0;
   PackedSequence* plans_ = nullptr;
   int64_t num_plans_ = 0;
   T* packed_ = nullptr;
@@ -634,6 +721,10 @@ void CheckShapes(const Call& call) {
 
 template <typename Wanted>
 void RunBlocked(KernelContext& context, const Call& call, const Wanted& wanted) {
+  if (call.options.dtype == DataType::kBFloat16 && CpuMultipliesBFloat16() &&
+      BlockedAttention<uint16_t>(context, call).Run(wanted)) {
+    return;
+  }
   BlockedAttention<float>(context, call).Run(wanted);
 }
 

@@ -19,7 +19,7 @@ namespace {
 template <typename T>
 HWY_INLINE void Scale(const float* from, int64_t size, float scale, T* to) {
   const FloatVec s = hn::Set(Floats(), scale);
-  ForEachVector(size, [&](size_t i, size_t count) {
+  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
     StoreFloats(hn::Mul(LoadFloats(from + i, count), s), to + i, count);
   });
 }
@@ -31,9 +31,8 @@ void ScaleToHalf(const float* from, int64_t size, float scale, uint16_t* to) {
 }
 
 void ConvertToFloat(const uint16_t* from, int64_t size, float* to) {
-  ForEachVector(size, [&](size_t i, size_t count) {
-    StoreFloats(LoadFloats(from + i, count), to + i, count);
-  });
+  ForEachVector(size, [&](size_t i, size_t count)
+                          HWY_ATTR { StoreFloats(LoadFloats(from + i, count), to + i, count); });
 }
 
 void Transpose(const uint32_t* const* rows, int64_t num_rows, int64_t size, int64_t width,
@@ -78,7 +77,7 @@ void Interleave(const uint16_t* const* rows, int64_t num_rows, int64_t size, int
     const uint16_t* even = rows[j];
     const uint16_t* odd = j + 1 < num_rows ? rows[j + 1] : nullptr;
     auto* pairs = reinterpret_cast<uint32_t*>(out);
-    ForEachVector(size, [&](size_t i, size_t count) {
+    ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
       const auto low = hn::PromoteTo(d, hn::LoadN(d16, even + i, count));
       const auto high =
           odd == nullptr ? hn::Zero(d) : hn::PromoteTo(d, hn::LoadN(d16, odd + i, count));
@@ -96,7 +95,7 @@ HWY_INLINE void MultiplyTile(const float* a, int64_t lda, const float* b, int64_
   const size_t count0 = HWY_MIN(lanes, count), count1 = count - count0;
   FloatVec c00 = hn::Zero(d), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00,
            c31 = c00;
-  const auto step = [&](FloatVec b0, FloatVec b1, int64_t i) {
+  const auto step = [&](FloatVec b0, FloatVec b1, int64_t i) HWY_ATTR {
     const FloatVec a0 = hn::Set(d, a[i]);
     c00 = hn::MulAdd(a0, b0, c00);
     c01 = hn::MulAdd(a0, b1, c01);
@@ -120,7 +119,7 @@ HWY_INLINE void MultiplyTile(const float* a, int64_t lda, const float* b, int64_
       step(LoadFloats(b + i * ldb, count0), LoadFloats(b + i * ldb + count0, count1), i);
     }
   }
-  const auto store = [&](FloatVec v0, FloatVec v1, float* to) {
+  const auto store = [&](FloatVec v0, FloatVec v1, float* to) HWY_ATTR {
     if (add) {
       v0 = hn::Add(v0, LoadFloats(to, count0));
       v1 = hn::Add(v1, LoadFloats(to + count0, count1));
@@ -151,7 +150,7 @@ void Multiply(const float* a, int64_t lda, const float* b, int64_t ldb, float* c
 
 void AddBias(const float* bias, int64_t stride, int64_t size, float* scores) {
   if (stride == 1) {
-    ForEachVector(size, [&](size_t i, size_t count) {
+    ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
       StoreFloats(hn::Add(LoadFloats(scores + i, count), LoadFloats(bias + i, count)), scores + i,
                   count);
     });
@@ -181,7 +180,7 @@ HWY_INLINE float ExpAndSum(const float* scores, int64_t size, float shift, T* we
   const Floats d;
   const FloatVec s = hn::Set(d, shift);
   FloatVec sum = hn::Zero(d);
-  ForEachVector(size, [&](size_t i, size_t count) {
+  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
     FloatVec e = Exp(hn::Sub(LoadFloats(scores + i, count), s));
     if (count < hn::Lanes(d)) e = hn::IfThenElseZero(hn::FirstN(d, count), e);
     sum = hn::Add(sum, e);
@@ -248,27 +247,68 @@ void FillWeights(const float* scores, int64_t width, KeyRange range, const float
   Scale(w, size, 1.0f / sum, w);
 }
 
+// The sums of the lanes of a, b, c, d, at to[0], to[1], to[2], to[3].
+HWY_INLINE void StoreSums(FloatVec a, FloatVec b, FloatVec c, FloatVec e, float* to) {
+  const Floats d;
+#if HWY_HAVE_SCALABLE
+  to[0] = hn::ReduceSum(d, a);
+  to[1] = hn::ReduceSum(d, b);
+  to[2] = hn::ReduceSum(d, c);
+  to[3] = hn::ReduceSum(d, e);
+#else
+  // Within each block of 128 bits first, all four together; then the blocks.
+  const hn::RepartitionToWide<Floats> d64;
+  const auto pairs = [&](FloatVec x, FloatVec y) HWY_ATTR {
+    return hn::BitCast(d64, hn::Add(hn::InterleaveLower(d, x, y), hn::InterleaveUpper(d, x, y)));
+  };
+  const auto ab = pairs(a, b), ce = pairs(c, e);
+  const FloatVec sums = hn::Add(hn::BitCast(d, hn::InterleaveLower(d64, ab, ce)),
+                                hn::BitCast(d, hn::InterleaveUpper(d64, ab, ce)));
+  const auto fold = [](const auto& self, auto tag, auto v) HWY_ATTR {
+    if constexpr (HWY_MAX_LANES_D(decltype(tag)) == 4) {
+      return v;
+    } else {
+      const hn::Half<decltype(tag)> half;
+      return self(self, half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+    }
+  };
+  hn::StoreU(fold(fold, d, sums), hn::FixedTag<float, 4>(), to);
+#endif
+}
+
 template <typename T>
 HWY_INLINE void Dots(const float* queries, int64_t num_queries, const T* keys, int64_t num_keys,
                      int64_t size, float* scores, int64_t stride) {
   const Floats d;
   const int64_t lanes = hn::Lanes(d);
-  for (int64_t j = 0; j < num_keys; ++j) {
+  int64_t j = 0;
+  for (; j + 4 <= num_keys; j += 4) {
     const T* key = keys + j * size;
     for (int64_t r = 0; r < num_queries; ++r) {
       const float* query = queries + r * size;
-      FloatVec sum0 = hn::Zero(d), sum1 = sum0;
+      FloatVec s0 = hn::Zero(d), s1 = s0, s2 = s0, s3 = s0;
+      const auto step = [&](int64_t i, size_t count) HWY_ATTR {
+        const FloatVec q = LoadFloats(query + i, count);
+        s0 = hn::MulAdd(q, LoadFloats(key + i, count), s0);
+        s1 = hn::MulAdd(q, LoadFloats(key + size + i, count), s1);
+        s2 = hn::MulAdd(q, LoadFloats(key + 2 * size + i, count), s2);
+        s3 = hn::MulAdd(q, LoadFloats(key + 3 * size + i, count), s3);
+      };
       int64_t i = 0;
-      for (; i + 2 * lanes <= size; i += 2 * lanes) {
-        sum0 = hn::MulAdd(hn::LoadU(d, query + i), LoadFloats(key + i, lanes), sum0);
-        sum1 =
-            hn::MulAdd(hn::LoadU(d, query + i + lanes), LoadFloats(key + i + lanes, lanes), sum1);
-      }
-      for (; i < size; i += lanes) {
+      for (; i + lanes <= size; i += lanes) step(i, lanes);
+      if (i < size) step(i, size - i);
+      StoreSums(s0, s1, s2, s3, scores + r * stride + j);
+    }
+  }
+  for (; j < num_keys; ++j) {
+    for (int64_t r = 0; r < num_queries; ++r) {
+      FloatVec sum = hn::Zero(d);
+      for (int64_t i = 0; i < size; i += lanes) {
         const size_t count = HWY_MIN(lanes, size - i);
-        sum0 = hn::MulAdd(LoadFloats(query + i, count), LoadFloats(key + i, count), sum0);
+        sum = hn::MulAdd(LoadFloats(queries + r * size + i, count),
+                         LoadFloats(keys + j * size + i, count), sum);
       }
-      scores[r * stride + j] = hn::ReduceSum(d, hn::Add(sum0, sum1));
+      scores[r * stride + j] = hn::ReduceSum(d, sum);
     }
   }
 }

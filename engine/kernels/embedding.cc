@@ -20,7 +20,7 @@ namespace {
 
 template <typename T>
 HWY_INLINE void CopyOrAdd(const T* from, int64_t size, bool add, float* to) {
-  ForEachVector(size, [&](size_t i, size_t count) {
+  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
     const FloatVec v = LoadFloats(from + i, count);
     StoreFloats(add ? hn::Add(LoadFloats(to + i, count), v) : v, to + i, count);
   });
@@ -39,9 +39,8 @@ void StoreRow(const float* row, DataType dtype, int64_t size, std::byte* to) {
     std::memcpy(to, row, size * sizeof(float));
   } else {
     auto* out = reinterpret_cast<uint16_t*>(to);
-    ForEachVector(size, [&](size_t i, size_t count) {
-      StoreFloats(LoadFloats(row + i, count), out + i, count);
-    });
+    ForEachVector(size, [&](size_t i, size_t count)
+                            HWY_ATTR { StoreFloats(LoadFloats(row + i, count), out + i, count); });
   }
 }
 

@@ -15,6 +15,7 @@
 #include "absl/log/check.h"
 #include "absl/log/log.h"
 #include "absl/strings/str_cat.h"
+#include "engine/kernels/block_product.h"
 #include "engine/kernels/onednn.h"
 
 namespace attendant::engine {
@@ -86,7 +87,9 @@ class KernelContext::Affinity {
 bool CpuMultipliesBFloat16() { return Onednn::MultipliesBFloat16(); }
 
 KernelContext::KernelContext(int num_threads, bool pin_threads)
-    : num_threads_(num_threads), onednn_(std::make_unique<Onednn>()) {
+    : num_threads_(num_threads),
+      onednn_(std::make_unique<Onednn>()),
+      block_products_(std::make_unique<BlockProducts>()) {
   CHECK_GE(num_threads, 1);
   omp_set_num_threads(num_threads);  // oneDNN asks for as many
   if (!pin_threads) return;

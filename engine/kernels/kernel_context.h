@@ -8,6 +8,7 @@
 
 namespace attendant::engine {
 
+class BlockProducts;
 class Onednn;
 
 // Whether this machine has instructions that multiply bfloat16, so that models run faster in it
@@ -35,6 +36,7 @@ class KernelContext {
 
   int num_threads() const { return num_threads_; }
   Onednn& onednn() { return *onednn_; }
+  BlockProducts& block_products() { return *block_products_; }
 
   // `size_bytes` of 64-byte aligned memory, not initialised, valid until the next call of Scratch:
   // for use within one kernel. Grows to the largest size asked for and stays there.
@@ -55,6 +57,7 @@ class KernelContext {
   const int num_threads_;
   std::unique_ptr<Affinity> affinity_;  // null: not pinned
   std::unique_ptr<Onednn> onednn_;
+  std::unique_ptr<BlockProducts> block_products_;
   AlignedBuffer scratch_;
 };
 

@@ -60,7 +60,7 @@ void LayerNormRow(const float* x, const float* weight, const float* bias, int64_
   const float variance = SumOfSquares(x, size, mean) / static_cast<float>(size);
   const FloatVec center = hn::Set(d, mean);
   const FloatVec scale = hn::Set(d, 1.0f / std::sqrt(variance + epsilon));
-  ForEachVector(size, [&](size_t i, size_t count) {
+  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
     const FloatVec b = bias == nullptr ? hn::Zero(d) : LoadFloats(bias + i, count);
     const FloatVec normal = hn::Mul(hn::Sub(LoadFloats(x + i, count), center), scale);
     StoreFloats(hn::MulAdd(normal, LoadFloats(weight + i, count), b), y + i, count);
@@ -71,7 +71,7 @@ void RmsNormRow(const float* x, const float* weight, int64_t size, float epsilon
   const Floats d;
   const float mean_square = SumOfSquares(x, size, 0.0f) / static_cast<float>(size);
   const FloatVec scale = hn::Set(d, 1.0f / std::sqrt(mean_square + epsilon));
-  ForEachVector(size, [&](size_t i, size_t count) {
+  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
     StoreFloats(hn::Mul(hn::Mul(LoadFloats(x + i, count), scale), LoadFloats(weight + i, count)),
                 y + i, count);
   });
@@ -81,13 +81,13 @@ void L2NormalizeRow(float* x, int64_t size) {
   const Floats d;
   // By the largest value first: squares of very large or small values leave the range of a float.
   FloatVec max = hn::Zero(d);
-  ForEachVector(
-      size, [&](size_t i, size_t count) { max = hn::Max(max, hn::Abs(LoadFloats(x + i, count))); });
+  ForEachVector(size, [&](size_t i, size_t count)
+                          HWY_ATTR { max = hn::Max(max, hn::Abs(LoadFloats(x + i, count))); });
   const float largest = hn::ReduceMax(d, max);
   if (largest == 0.0f) return;
-  const auto multiply = [&](float factor) {
+  const auto multiply = [&](float factor) HWY_ATTR {
     const FloatVec f = hn::Set(d, factor);
-    ForEachVector(size, [&](size_t i, size_t count) {
+    ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
       StoreFloats(hn::Mul(LoadFloats(x + i, count), f), x + i, count);
     });
   };

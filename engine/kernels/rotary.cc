@@ -76,7 +76,7 @@ void RotateHeads(float* x, int64_t num_heads, int64_t head_dim, const float* cos
                  const float* sines, int64_t num_pairs) {
   for (int64_t head = 0; head < num_heads; ++head, x += head_dim) {
     float* second = x + num_pairs;
-    ForEachVector(num_pairs, [&](size_t i, size_t count) {
+    ForEachVector(num_pairs, [&](size_t i, size_t count) HWY_ATTR {
       const FloatVec a = LoadFloats(x + i, count);
       const FloatVec b = LoadFloats(second + i, count);
       const FloatVec c = LoadFloats(cosines + i, count);

@@ -17,8 +17,8 @@ namespace HWY_NAMESPACE {
 namespace {
 
 void RoundRow(const float* x, int64_t size, uint16_t* out) {
-  ForEachVector(
-      size, [&](size_t i, size_t count) { StoreFloats(LoadFloats(x + i, count), out + i, count); });
+  ForEachVector(size, [&](size_t i, size_t count)
+                          HWY_ATTR { StoreFloats(LoadFloats(x + i, count), out + i, count); });
 }
 
 }  // namespace

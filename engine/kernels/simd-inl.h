@@ -102,7 +102,7 @@ HWY_INLINE FloatVec Exp(FloatVec x) {
   // In two halves, as 2^128 is not a float.
   const auto exponent = hn::ConvertTo(di, n);
   const auto half = hn::ShiftRight<1>(exponent);
-  const auto power = [&](auto e) {
+  const auto power = [&](auto e) HWY_ATTR {
     return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(e, hn::Set(di, 127))));
   };
   FloatVec result = hn::Mul(hn::Mul(p, power(half)), power(hn::Sub(exponent, half)));

@@ -22,7 +22,7 @@ float MaxOf(const float* x, size_t size) {
   const Floats d;
   const FloatVec lowest = hn::Neg(hn::Inf(d));
   FloatVec max = lowest;
-  ForEachVector(size, [&](size_t i, size_t count) {
+  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
     const FloatVec v = LoadFloats(x + i, count);
     const auto valid = hn::And(hn::FirstN(d, count), hn::Eq(v, v));
     max = hn::Max(max, hn::IfThenElse(valid, v, lowest));
@@ -35,7 +35,7 @@ float SumOfExp(const float* x, size_t size, float shift) {
   const Floats d;
   const FloatVec s = hn::Set(d, shift);
   FloatVec sum = hn::Zero(d);
-  ForEachVector(size, [&](size_t i, size_t count) {
+  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
     const FloatVec e = Exp(hn::Sub(LoadFloats(x + i, count), s));
     sum = hn::Add(sum, hn::IfThenElseZero(hn::FirstN(d, count), e));
   });
