@@ -2,8 +2,8 @@
 #define ATTENDANT_ENGINE_TOKENIZER_STREAM_DECODER_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/types/span.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -11,8 +11,11 @@
 namespace attendant::engine {
 
 // Decodes a growing sequence of tokens into text, token by token. What it gives is always whole UTF-8: the bytes of a
-// character of which a part has yet to come are held back. All that it gave, joined, and the remainder of Finish(),
-// equal Tokenizer::Decode of all the tokens. The cost of a token does not grow with the length of the sequence.
+// character of which a part has yet to come are held back, and so is whatever else depends on the next token. The cost
+// of a token does not grow with the length of the sequence.
+//
+// All that it gave, joined, and the remainder of Finish() equal Tokenizer::Decode of `context` and all the tokens,
+// without what was certain after `context` alone; with no context, Tokenizer::Decode of all the tokens.
 //
 // One for each sequence; not thread-safe.
 class StreamDecoder {
@@ -22,17 +25,13 @@ class StreamDecoder {
   StreamDecoder(const Tokenizer& tokenizer, absl::Span<const int32_t> context, bool skip_special_tokens);
 
   // The text that became certain with `id`; often empty. `id` is within the vocabulary.
-  std::string Push(int32_t id);
+  std::string Push(int32_t id) { return decoding_->Push(id); }
 
   // The text still held back; an incomplete character becomes U+FFFD.
-  std::string Finish();
+  std::string Finish() { return decoding_->Finish(); }
 
  private:
-  const Tokenizer& tokenizer_;
-  const bool skip_special_tokens_;
-  std::vector<int32_t> ids_;   // a window: the context of the pending tokens, then those
-  size_t prefix_ = 0;          // ids_[0, prefix_) is context for ids_[prefix_, read_)
-  size_t read_ = 0;            // ids_[0, read_) has been given as text
+  std::unique_ptr<Decoding> decoding_;
 };
 
 }  // namespace attendant::engine

@@ -33,6 +33,18 @@ struct Encoding {
   int32_t num_tokens() const { return static_cast<int32_t>(ids.size()); }
 };
 
+// Tokens on their way into text, one after the other. One for each sequence; not thread-safe.
+class Decoding {
+ public:
+  virtual ~Decoding() = default;
+
+  // The text that became certain with `id`, whole UTF-8; often empty. `id` is within the vocabulary.
+  virtual std::string Push(int32_t id) = 0;
+
+  // The text still held back; an incomplete character becomes U+FFFD. To be called once, last.
+  virtual std::string Finish() = 0;
+};
+
 // Text <-> token ids, exactly as the `tokenizers` library computes them from the same tokenizer.json:
 // normalizer, pre-tokenizer, model (WordPiece, BPE, Unigram, WordLevel), post-processor, decoder, added tokens.
 // Truncation and padding stated in the file are ignored: limits are the caller's.
@@ -59,6 +71,10 @@ class Tokenizer {
   // The text of `ids`. INVALID_ARGUMENT names the first id outside the vocabulary. Bytes that do not form UTF-8
   // become U+FFFD.
   virtual absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids, bool skip_special_tokens) const = 0;
+
+  // Decode as it goes: the texts of Push and Finish, joined, are what Decode gives for all the ids. The cost of a token
+  // does not grow with their number. The tokenizer must outlive the result.
+  virtual std::unique_ptr<Decoding> StartDecoding(bool skip_special_tokens) const = 0;
 
   // The vocabulary's spelling of `id` ("##ing", "Ġthe", "▁the", "<0x0A>"); nothing if `id` is outside the vocabulary.
   virtual std::optional<std::string> IdToToken(int32_t id) const = 0;

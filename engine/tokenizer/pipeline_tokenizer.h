@@ -1,0 +1,74 @@
+#ifndef ATTENDANT_ENGINE_TOKENIZER_PIPELINE_TOKENIZER_H_
+#define ATTENDANT_ENGINE_TOKENIZER_PIPELINE_TOKENIZER_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "engine/tokenizer/added_tokens.h"
+#include "engine/tokenizer/decoders.h"
+#include "engine/tokenizer/model.h"
+#include "engine/tokenizer/normalizers.h"
+#include "engine/tokenizer/post_processors.h"
+#include "engine/tokenizer/pre_tokenizers.h"
+#include "engine/tokenizer/tokenizer.h"
+
+namespace attendant::engine {
+
+// What a tokenizer is made of. All but the model may be null: that stage is then left out.
+struct TokenizerParts {
+  std::vector<AddedToken> added_tokens;
+  std::unique_ptr<Normalizer> normalizer;
+  std::unique_ptr<PreTokenizer> pre_tokenizer;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<PostProcessor> post_processor;
+  std::unique_ptr<Decoder> decoder;
+};
+
+// text -> normalizer -> pre-tokenizer -> model -> post-processor -> ids -> decoder -> text.
+class PipelineTokenizer : public Tokenizer {
+ public:
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(TokenizerParts parts);
+
+  absl::string_view kind() const override { return model_->kind(); }
+  int32_t vocab_size() const override;
+  absl::StatusOr<Encoding> Encode(absl::string_view text, bool add_special_tokens) const override;
+  absl::StatusOr<Encoding> EncodePair(absl::string_view text, absl::string_view text_pair,
+                                      bool add_special_tokens) const override;
+  int32_t num_special_tokens(bool is_pair) const override;
+  absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids, bool skip_special_tokens) const override;
+  std::unique_ptr<Decoding> StartDecoding(bool skip_special_tokens) const override;
+  std::optional<std::string> IdToToken(int32_t id) const override;
+  std::optional<int32_t> TokenToId(absl::string_view token) const override;
+  bool IsSpecial(int32_t id) const override;
+
+ private:
+  struct SpaceCounts {
+    uint16_t leading = 0;
+    uint16_t trailing = 0;
+  };
+
+  PipelineTokenizer(TokenizerParts parts, AddedTokens added_tokens);
+
+  static SpaceCounts CountSpaces(absl::string_view token);
+  absl::StatusOr<TokenRun> EncodeText(absl::string_view text, int sequence) const;
+  absl::StatusOr<Encoding> PostProcess(const std::array<absl::string_view, 2>& texts, bool add_special_tokens,
+                                       std::vector<TokenRun> runs) const;
+
+  const std::unique_ptr<Normalizer> normalizer_;
+  const std::unique_ptr<PreTokenizer> pre_tokenizer_;
+  const std::unique_ptr<Model> model_;
+  const std::unique_ptr<PostProcessor> post_processor_;
+  const std::unique_ptr<Decoder> decoder_;
+  const AddedTokens added_tokens_;
+  std::vector<SpaceCounts> space_counts_;  // by id, if the post-processor asks for it
+};
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_TOKENIZER_PIPELINE_TOKENIZER_H_
