@@ -43,6 +43,7 @@ struct EngineOptions {
   // Bounds on one request.
   int32_t max_new_tokens = 4096;
   int64_t max_attend_bytes = int64_t{256} << 20;  // results of one Attend
+  int64_t max_encode_bytes = int64_t{1} << 30;    // vectors of one Encode, as float
 
   // Refuse to load a model for which oneDNN has only reference code.
   bool strict_kernels = false;
@@ -128,7 +129,7 @@ class Engine {
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       const EngineOptions& options, std::function<void(const StepReport&)> on_step = nullptr);
 
-  // Ends every request with UNAVAILABLE, and the threads.
+  // Ends every request with UNAVAILABLE, and the threads. No call may be in progress.
   ~Engine();
 
   // Loads a model and makes it available; requests for others run on meanwhile. Blocks. `progress`,

@@ -6,7 +6,8 @@
 
 namespace attendant::engine {
 
-BlockPool::BlockPool(int32_t num_blocks, int32_t block_size) : block_size_(block_size), blocks_(num_blocks) {
+BlockPool::BlockPool(int32_t num_blocks, int32_t block_size)
+    : block_size_(block_size), blocks_(num_blocks) {
   CHECK_GT(block_size, 0);
   free_.reserve(num_blocks);
   for (int32_t block = num_blocks - 1; block >= 0; --block) free_.push_back(block);
@@ -47,8 +48,8 @@ std::vector<int32_t> BlockPool::AcquirePrefix(absl::Span<const int32_t> tokens, 
   return prefix;
 }
 
-void BlockPool::Publish(int32_t block, std::optional<int32_t> previous, absl::Span<const int32_t> tokens,
-                        uint64_t domain) {
+void BlockPool::Publish(int32_t block, std::optional<int32_t> previous,
+                        absl::Span<const int32_t> tokens, uint64_t domain) {
   CHECK_EQ(tokens.size(), block_size_) << "only a full block is published";
   Block& published = blocks_[block];
   CHECK_GT(published.num_users, 0) << "block " << block << " is published by nobody";
@@ -57,7 +58,8 @@ void BlockPool::Publish(int32_t block, std::optional<int32_t> previous, absl::Sp
   Contents contents{.domain = domain, .tokens = {tokens.begin(), tokens.end()}};
   if (previous.has_value()) {
     contents.previous = blocks_[*previous].id;
-    CHECK_NE(contents.previous, kNoContents) << "block " << *previous << " was not published before " << block;
+    CHECK_NE(contents.previous, kNoContents)
+        << "block " << *previous << " was not published before " << block;
   }
   const auto [it, inserted] = found_.try_emplace(contents, block);
   if (inserted) {

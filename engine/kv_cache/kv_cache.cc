@@ -14,17 +14,20 @@ int64_t BlockValues(const KvCacheOptions& options) {
 
 KvCache::KvCache(const KvCacheOptions& options)
     : options_(options), buffer_(static_cast<size_t>(BlockBytes(options) * options.num_blocks)) {
-  CHECK(options.dtype == DataType::kFloat32 || options.dtype == DataType::kBFloat16) << DataTypeName(options.dtype);
+  CHECK(options.dtype == DataType::kFloat32 || options.dtype == DataType::kBFloat16)
+      << DataTypeName(options.dtype);
 }
 
 int64_t KvCache::BlockBytes(const KvCacheOptions& options) {
-  return 2 * options.num_layers * BlockValues(options) * static_cast<int64_t>(SizeOf(options.dtype));
+  return 2 * options.num_layers * BlockValues(options) *
+         static_cast<int64_t>(SizeOf(options.dtype));
 }
 
 // Layer by layer, the keys of all blocks and then their values.
 std::byte* KvCache::keys(int32_t layer) {
   DCHECK_LT(layer, options_.num_layers);
-  return buffer_.data() + 2 * int64_t{layer} * options_.num_blocks * block_stride() * SizeOf(options_.dtype);
+  return buffer_.data() +
+         2 * int64_t{layer} * options_.num_blocks * block_stride() * SizeOf(options_.dtype);
 }
 
 std::byte* KvCache::values(int32_t layer) {

@@ -19,8 +19,9 @@ struct KvCacheOptions {
   DataType dtype = DataType::kFloat32;  // or kBFloat16
 };
 
-// The keys and values of past tokens, in blocks, for every layer of one model. Allocated once; which block is whose is
-// the BlockPool's affair. A block of one layer is [num_key_value_heads, block_size, head_dim].
+// The keys and values of past tokens, in blocks, for every layer of one model. Allocated once;
+// which block is whose is the BlockPool's affair. A block of one layer is [num_key_value_heads,
+// block_size, head_dim].
 class KvCache {
  public:
   explicit KvCache(const KvCacheOptions& options);

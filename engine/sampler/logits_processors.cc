@@ -9,7 +9,8 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// A penalty or a bias may overflow; the largest float is as good, and arithmetic on it stays defined.
+// A penalty or a bias may overflow; the largest float is as good, and arithmetic on it stays
+// defined.
 float Finite(float logit) { return std::min(logit, std::numeric_limits<float>::max()); }
 
 bool MoreProbable(const Candidate& a, const Candidate& b) {
@@ -18,16 +19,18 @@ bool MoreProbable(const Candidate& a, const Candidate& b) {
 
 }  // namespace
 
-void ApplyRepetitionPenalty(absl::Span<float> logits, const TokenCounts& prompt_and_output, float penalty) {
+void ApplyRepetitionPenalty(absl::Span<float> logits, const TokenCounts& prompt_and_output,
+                            float penalty) {
   for (const auto& [id, count] : prompt_and_output) {
     float& logit = logits[id];
     logit = Finite(logit > 0 ? logit / penalty : logit * penalty);
   }
 }
 
-void ApplyPresenceAndFrequencyPenalty(absl::Span<float> logits, const TokenCounts& output, float presence,
-                                      float frequency) {
-  for (const auto& [id, count] : output) logits[id] -= presence + frequency * static_cast<float>(count);
+void ApplyPresenceAndFrequencyPenalty(absl::Span<float> logits, const TokenCounts& output,
+                                      float presence, float frequency) {
+  for (const auto& [id, count] : output)
+    logits[id] -= presence + frequency * static_cast<float>(count);
 }
 
 void ApplyLogitBias(absl::Span<float> logits, const std::map<int32_t, float>& bias) {
@@ -38,7 +41,8 @@ void MaskTokens(absl::Span<float> logits, absl::Span<const int32_t> tokens) {
   for (const int32_t id : tokens) logits[id] = -kInfinity;
 }
 
-void MakeCandidates(absl::Span<const float> logits, float temperature, std::vector<Candidate>& candidates) {
+void MakeCandidates(absl::Span<const float> logits, float temperature,
+                    std::vector<Candidate>& candidates) {
   const float largest = *std::max_element(logits.begin(), logits.end());
   candidates.clear();
   for (size_t id = 0; id < logits.size(); ++id) {
@@ -51,7 +55,8 @@ void MakeCandidates(absl::Span<const float> logits, float temperature, std::vect
 
 void KeepTopK(std::vector<Candidate>& candidates, int32_t k) {
   if (static_cast<size_t>(k) >= candidates.size()) return;
-  std::nth_element(candidates.begin(), candidates.begin() + (k - 1), candidates.end(), MoreProbable);
+  std::nth_element(candidates.begin(), candidates.begin() + (k - 1), candidates.end(),
+                   MoreProbable);
   const float least = candidates[k - 1].score;
   candidates.erase(std::remove_if(candidates.begin() + k, candidates.end(),
                                   [least](const Candidate& c) { return c.score < least; }),
@@ -64,13 +69,15 @@ void KeepTopP(std::vector<Candidate>& candidates, float p) {
   for (const Candidate& c : candidates) total += std::exp(static_cast<double>(c.score));
   const double wanted = p * total;
 
-  // The set is small as a rule, so that sorting everything would be a waste: sort the front, and more of it if need be.
+  // The set is small as a rule, so that sorting everything would be a waste: sort the front, and
+  // more of it if need be.
   double sum = 0;
   size_t num_sorted = 0;
   for (size_t front = 64; num_sorted < candidates.size(); front *= 8) {
     const size_t end = std::min(candidates.size(), front);
     const auto begin = candidates.begin() + num_sorted;
-    if (end < candidates.size()) std::nth_element(begin, candidates.begin() + end, candidates.end(), MoreProbable);
+    if (end < candidates.size())
+      std::nth_element(begin, candidates.begin() + end, candidates.end(), MoreProbable);
     std::sort(begin, candidates.begin() + end, MoreProbable);
     for (; num_sorted < end; ++num_sorted) {
       sum += std::exp(static_cast<double>(candidates[num_sorted].score));
@@ -91,7 +98,8 @@ void KeepMinP(std::vector<Candidate>& candidates, float min_p) {
 }
 
 int32_t DrawCandidate(std::vector<Candidate>& candidates, double uniform) {
-  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
+  std::sort(candidates.begin(), candidates.end(),
+            [](const Candidate& a, const Candidate& b) { return a.id < b.id; });
   double total = 0;
   for (const Candidate& c : candidates) total += std::exp(static_cast<double>(c.score));
   const double wanted = uniform * total;
@@ -100,7 +108,8 @@ int32_t DrawCandidate(std::vector<Candidate>& candidates, double uniform) {
     sum += std::exp(static_cast<double>(c.score));
     if (wanted < sum) return c.id;
   }
-  return candidates.back().id;  // `sum` is `total`, summed in the same order, so this is a matter of rounding alone
+  return candidates.back()
+      .id;  // `sum` is `total`, summed in the same order, so this is a matter of rounding alone
 }
 
 }  // namespace attendant::engine

@@ -21,13 +21,15 @@ absl::StatusOr<float> LogNormalizer(absl::Span<const float> logits) {
   if (std::isfinite(normalizer)) return normalizer;
   for (size_t id = 0; id < logits.size(); ++id) {
     if (std::isnan(logits[id]) || logits[id] == std::numeric_limits<float>::infinity()) {
-      return absl::InternalError(absl::StrCat("the model's logit of token ", id, " is ", logits[id]));
+      return absl::InternalError(
+          absl::StrCat("the model's logit of token ", id, " is ", logits[id]));
     }
   }
   return absl::InternalError("the model gave no token any probability");
 }
 
-std::vector<ScoredToken> TopTokens(absl::Span<const float> logits, float normalizer, int32_t count) {
+std::vector<ScoredToken> TopTokens(absl::Span<const float> logits, float normalizer,
+                                   int32_t count) {
   std::vector<ScoredToken> top;
   if (count <= 0) return top;
   std::vector<int32_t> ids(logits.size());
@@ -43,13 +45,14 @@ std::vector<ScoredToken> TopTokens(absl::Span<const float> logits, float normali
 
 }  // namespace
 
-absl::StatusOr<SampledToken> ScoreToken(absl::Span<const float> logits, int32_t id, int32_t num_top) {
+absl::StatusOr<SampledToken> ScoreToken(absl::Span<const float> logits, int32_t id,
+                                        int32_t num_top) {
   ASSIGN_OR_RETURN(const float normalizer, LogNormalizer(logits));
   return SampledToken{id, logits[id] - normalizer, TopTokens(logits, normalizer, num_top)};
 }
 
-Sampler::Sampler(const SamplingParams& params, absl::Span<const int32_t> prompt, std::vector<int32_t> end_tokens,
-                 int32_t min_new_tokens)
+Sampler::Sampler(const SamplingParams& params, absl::Span<const int32_t> prompt,
+                 std::vector<int32_t> end_tokens, int32_t min_new_tokens)
     : params_(params), end_tokens_(std::move(end_tokens)), min_new_tokens_(min_new_tokens) {
   if (params_.repetition_penalty != 1) {
     for (const int32_t id : prompt) ++seen_[id];
@@ -67,8 +70,10 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<float> logits, int32_t n
   std::vector<float> raw;
   if (is_processed) raw.assign(logits.begin(), logits.end());
 
-  if (params_.repetition_penalty != 1) ApplyRepetitionPenalty(logits, seen_, params_.repetition_penalty);
-  ApplyPresenceAndFrequencyPenalty(logits, output_, params_.presence_penalty, params_.frequency_penalty);
+  if (params_.repetition_penalty != 1)
+    ApplyRepetitionPenalty(logits, seen_, params_.repetition_penalty);
+  ApplyPresenceAndFrequencyPenalty(logits, output_, params_.presence_penalty,
+                                   params_.frequency_penalty);
   ApplyLogitBias(logits, params_.logit_bias);
   if (num_drawn_ < min_new_tokens_) MaskTokens(logits, end_tokens_);
 

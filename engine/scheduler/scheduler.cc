@@ -15,7 +15,8 @@ bool ComesBefore(const Sequence* a, const Sequence* b) {
 
 // Behind its equals, so that those of one arrival keep the order in which they were added.
 void InsertInOrder(std::vector<Sequence*>& sequences, Sequence& sequence) {
-  sequences.insert(std::upper_bound(sequences.begin(), sequences.end(), &sequence, ComesBefore), &sequence);
+  sequences.insert(std::upper_bound(sequences.begin(), sequences.end(), &sequence, ComesBefore),
+                   &sequence);
 }
 
 int64_t NumRemaining(const Sequence& sequence) {
@@ -24,20 +25,25 @@ int64_t NumRemaining(const Sequence& sequence) {
 
 }  // namespace
 
-Scheduler::Scheduler(const SchedulerOptions& options, BlockPool& block_pool) : options_(options), pool_(block_pool) {
+Scheduler::Scheduler(const SchedulerOptions& options, BlockPool& block_pool)
+    : options_(options), pool_(block_pool) {
   CHECK_GE(options.max_running_sequences, 1);
-  CHECK_GE(options.max_batch_tokens, options.max_running_sequences) << "each running sequence decodes in each step";
+  CHECK_GE(options.max_batch_tokens, options.max_running_sequences)
+      << "each running sequence decodes in each step";
 }
 
-int64_t Scheduler::max_sequence_tokens() const { return int64_t{pool_.num_blocks()} * pool_.block_size(); }
+int64_t Scheduler::max_sequence_tokens() const {
+  return int64_t{pool_.num_blocks()} * pool_.block_size();
+}
 
 absl::Status Scheduler::Add(Sequence& sequence) {
   CHECK(!sequence.tokens.empty());
   CHECK_LT(sequence.first_logit_token, sequence.tokens.size());
   if (sequence.max_tokens > max_sequence_tokens()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("prompt and max_new_tokens make ", sequence.max_tokens, " tokens; the key-value cache holds ",
-                     max_sequence_tokens(), " (--kv_cache_bytes sets its size)"));
+        absl::StrCat("prompt and max_new_tokens make ", sequence.max_tokens,
+                     " tokens; the key-value cache holds ", max_sequence_tokens(),
+                     " (--kv_cache_bytes sets its size)"));
   }
   InsertInOrder(waiting_, sequence);
   return absl::OkStatus();
@@ -53,9 +59,10 @@ absl::Span<const ScheduledSequence> Scheduler::Schedule(int32_t max_prefill_toke
   batch.Clear();
   scheduled_.clear();
 
-  const auto num_decoding =
-      std::count_if(running_.begin(), running_.end(), [](const Sequence* s) { return NumRemaining(*s) == 1; });
-  int64_t prefill_budget = std::min<int64_t>(max_prefill_tokens, options_.max_batch_tokens - num_decoding);
+  const auto num_decoding = std::count_if(running_.begin(), running_.end(),
+                                          [](const Sequence* s) { return NumRemaining(*s) == 1; });
+  int64_t prefill_budget =
+      std::min<int64_t>(max_prefill_tokens, options_.max_batch_tokens - num_decoding);
   const int64_t num_preemptions_before = num_preemptions_;
 
   // Preemption strikes at the end of running_, and so never at one that is already in this step.
@@ -64,7 +71,8 @@ absl::Span<const ScheduledSequence> Scheduler::Schedule(int32_t max_prefill_toke
     const bool decodes = NumRemaining(sequence) == 1;
     const int64_t num_tokens = decodes ? 1 : std::min(NumRemaining(sequence), prefill_budget);
     if (num_tokens <= 0) continue;
-    while (sequence.is_running && !Grow(sequence, sequence.num_computed + num_tokens)) PreemptLast();
+    while (sequence.is_running && !Grow(sequence, sequence.num_computed + num_tokens))
+      PreemptLast();
     if (!sequence.is_running) break;
     Append(sequence, static_cast<int32_t>(num_tokens), batch);
     if (!decodes) prefill_budget -= num_tokens;
@@ -77,7 +85,8 @@ absl::Span<const ScheduledSequence> Scheduler::Schedule(int32_t max_prefill_toke
     waiting_.erase(waiting_.begin());
     InsertInOrder(running_, sequence);
     const int64_t num_tokens = std::min(NumRemaining(sequence), prefill_budget);
-    CHECK(Grow(sequence, sequence.num_computed + num_tokens)) << "a sequence was admitted without its blocks";
+    CHECK(Grow(sequence, sequence.num_computed + num_tokens))
+        << "a sequence was admitted without its blocks";
     Append(sequence, static_cast<int32_t>(num_tokens), batch);
     prefill_budget -= num_tokens;
   }
@@ -89,7 +98,8 @@ void Scheduler::FinishStep() {
   for (const ScheduledSequence& scheduled : scheduled_) {
     Sequence& sequence = *scheduled.sequence;
     sequence.num_computed += scheduled.num_tokens;
-    for (; (sequence.num_published + 1) * block_size <= sequence.num_computed; ++sequence.num_published) {
+    for (; (sequence.num_published + 1) * block_size <= sequence.num_computed;
+         ++sequence.num_published) {
       const int64_t index = sequence.num_published;
       std::optional<int32_t> previous;
       if (index > 0) previous = sequence.blocks[index - 1];
@@ -104,12 +114,14 @@ void Scheduler::FinishStep() {
 int64_t Scheduler::num_tokens_waiting() const {
   int64_t num_tokens = 0;
   for (const Sequence* sequence : waiting_) num_tokens += NumRemaining(*sequence);
-  for (const Sequence* sequence : running_) num_tokens += std::max<int64_t>(0, NumRemaining(*sequence) - 1);
+  for (const Sequence* sequence : running_)
+    num_tokens += std::max<int64_t>(0, NumRemaining(*sequence) - 1);
   return num_tokens;
 }
 
 bool Scheduler::is_decoding() const {
-  return std::any_of(running_.begin(), running_.end(), [](const Sequence* s) { return NumRemaining(*s) == 1; });
+  return std::any_of(running_.begin(), running_.end(),
+                     [](const Sequence* s) { return NumRemaining(*s) == 1; });
 }
 
 int64_t Scheduler::BlocksFor(int64_t num_tokens) const {
@@ -125,7 +137,8 @@ bool Scheduler::Grow(Sequence& sequence, int64_t num_tokens) {
 }
 
 void Scheduler::FreeBlocks(Sequence& sequence) {
-  for (; !sequence.blocks.empty(); sequence.blocks.pop_back()) pool_.Release(sequence.blocks.back());
+  for (; !sequence.blocks.empty(); sequence.blocks.pop_back())
+    pool_.Release(sequence.blocks.back());
   sequence.num_computed = 0;
   sequence.num_published = 0;
 }
@@ -139,16 +152,18 @@ void Scheduler::PreemptLast() {
   ++num_preemptions_;
 }
 
-// Takes the cached prefix of `sequence`, if there are blocks for the rest of its tokens, for what the running ones have
-// yet to compute of theirs, and for one more each: else it would soon be preempted again.
+// Takes the cached prefix of `sequence`, if there are blocks for the rest of its tokens, for what
+// the running ones have yet to compute of theirs, and for one more each: else it would soon be
+// preempted again.
 bool Scheduler::Admit(Sequence& sequence) {
   int64_t num_promised = num_running();
   for (const Sequence* running : running_) {
-    num_promised += std::max<int64_t>(
-        0, BlocksFor(static_cast<int64_t>(running->tokens.size())) - static_cast<int64_t>(running->blocks.size()));
+    num_promised += std::max<int64_t>(0, BlocksFor(static_cast<int64_t>(running->tokens.size())) -
+                                             static_cast<int64_t>(running->blocks.size()));
   }
-  sequence.blocks = pool_.AcquirePrefix(absl::MakeConstSpan(sequence.tokens).first(sequence.first_logit_token + 1),
-                                        sequence.prefix_domain);
+  sequence.blocks = pool_.AcquirePrefix(
+      absl::MakeConstSpan(sequence.tokens).first(sequence.first_logit_token + 1),
+      sequence.prefix_domain);
   const int64_t num_missing = BlocksFor(static_cast<int64_t>(sequence.tokens.size())) -
                               static_cast<int64_t>(sequence.blocks.size());
   if (num_missing + num_promised > pool_.num_available()) {

@@ -13,26 +13,30 @@
 namespace attendant::engine {
 
 struct SchedulerOptions {
-  int32_t max_batch_tokens = 2048;      // of one step
+  int32_t max_batch_tokens = 2048;  // of one step
   int32_t max_running_sequences = 64;
 };
 
 // One sequence's part in a step.
 struct ScheduledSequence {
   Sequence* sequence = nullptr;
-  int64_t first_token = 0;  // the step computes tokens [first_token, first_token + num_tokens) of the sequence
+  int64_t first_token =
+      0;  // the step computes tokens [first_token, first_token + num_tokens) of the sequence
   int32_t num_tokens = 0;
   int32_t query_start = 0;  // the row of the batch where they begin
 };
 
-// Decides, once per step, which sequences run and how many tokens each of them gets. Continuous batching (Yu et al.,
-// "Orca", OSDI 2022) with prompts in chunks (Agrawal et al., "Sarathi-Serve", OSDI 2024) over a paged cache.
+// Decides, once per step, which sequences run and how many tokens each of them gets. Continuous
+// batching (Yu et al., "Orca", OSDI 2022) with prompts in chunks (Agrawal et al., "Sarathi-Serve",
+// OSDI 2024) over a paged cache.
 //
-// Sequences stand in one order: higher priority first, then by arrival. A step takes one token of every running
-// sequence that decodes, and prompt chunks of those that do not yet, in that order, up to a budget. When blocks run out the
-// last running sequence is preempted: it gives its blocks back, keeps its tokens, and is computed again when its turn
-// comes. The first of the order always advances, so that everything ends. A waiting sequence is admitted only if there are
-// blocks for all its present tokens and a little room to grow, and nobody who waits is passed by one behind it.
+// Sequences stand in one order: higher priority first, then by arrival. A step takes one token of
+// every running sequence that decodes, and prompt chunks of those that do not yet, in that order,
+// up to a budget. When blocks run out the last running sequence is preempted: it gives its blocks
+// back, keeps its tokens, and is computed again when its turn comes. The first of the order always
+// advances, so that everything ends. A waiting sequence is admitted only if there are blocks for
+// all its present tokens and a little room to grow, and nobody who waits is passed by one behind
+// it.
 //
 // Bookkeeping only: no tensors, no clock, no locks. Called from the engine thread alone.
 class Scheduler {
@@ -43,15 +47,17 @@ class Scheduler {
   // The most tokens that one sequence may ever hold in the cache.
   int64_t max_sequence_tokens() const;
 
-  // Queues `sequence`, which must outlive its membership. INVALID_ARGUMENT if its max_tokens could not fit even alone.
+  // Queues `sequence`, which must outlive its membership. INVALID_ARGUMENT if its max_tokens could
+  // not fit even alone.
   absl::Status Add(Sequence& sequence);
 
-  // Takes a sequence out, wherever it is, and frees its blocks. Not between Schedule and FinishStep.
+  // Takes a sequence out, wherever it is, and frees its blocks. Not between Schedule and
+  // FinishStep; a step that failed has no FinishStep.
   void Remove(Sequence& sequence);
 
-  // Fills `batch` with what the next step computes: at most max_batch_tokens tokens, of which at most
-  // `max_prefill_tokens` (>= 1) belong to sequences with more than one token to compute. Empty if nothing can run. The
-  // batch's block tables and the result are valid until the next call.
+  // Fills `batch` with what the next step computes: at most max_batch_tokens tokens, of which at
+  // most `max_prefill_tokens` (>= 1) belong to sequences with more than one token to compute. Empty
+  // if nothing can run. The batch's block tables and the result are valid until the next call.
   absl::Span<const ScheduledSequence> Schedule(int32_t max_prefill_tokens, Batch& batch);
 
   // The step was computed: its tokens are in the cache, and full blocks may be shared.

@@ -8,19 +8,20 @@
 
 namespace attendant::engine {
 
-// One text that grows: what the scheduler must know of it. Whoever runs it derives from this and adds the rest.
+// One text that grows: what the scheduler must know of it. Whoever runs it derives from this and
+// adds the rest.
 struct Sequence {
   // Set before Scheduler::Add.
-  int64_t arrival = 0;       // earlier runs first, among equals of priority
-  int32_t priority = 0;      // higher runs first
-  int64_t max_tokens = 0;    // the most that `tokens` may become
+  int64_t arrival = 0;     // earlier runs first, among equals of priority
+  int32_t priority = 0;    // higher runs first
+  int64_t max_tokens = 0;  // the most that `tokens` may become
   uint64_t prefix_domain = BlockPool::kSharedDomain;
 
   // The prompt and, behind it, the output. Grown by whoever runs the sequence, between steps.
   std::vector<int32_t> tokens;
 
-  // Logits are wanted of this token and all later ones: at first the prompt's last token or, to score the prompt, its first;
-  // moved on by whoever has read them. Never beyond the last token.
+  // Logits are wanted of this token and all later ones: at first the prompt's last token or, to
+  // score the prompt, its first; moved on by whoever has read them. Never beyond the last token.
   int64_t first_logit_token = 0;
 
   // The scheduler's.

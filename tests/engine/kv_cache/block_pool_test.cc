@@ -23,8 +23,8 @@ std::vector<int32_t> Tokens(int32_t count, int32_t first = 0) {
   return tokens;
 }
 
-// What a sequence does whose tokens were all computed: acquires what is cached, allocates the rest, publishes full
-// blocks.
+// What a sequence does whose tokens were all computed: acquires what is cached, allocates the rest,
+// publishes full blocks.
 std::vector<int32_t> Compute(BlockPool& pool, absl::Span<const int32_t> tokens,
                              uint64_t domain = BlockPool::kSharedDomain) {
   std::vector<int32_t> blocks = pool.AcquirePrefix(tokens, domain);
@@ -186,8 +186,8 @@ TEST(BlockPoolTest, BlocksOfAPrivateDomainAreEvictedFirst) {
   EXPECT_THAT(pool.AcquirePrefix(Tokens(5, 100)), SizeIs(2));
 }
 
-// A pool under random sequences that share prefixes: no block is given to two users unless its contents are equal, none
-// is lost, and what AcquirePrefix returns holds what was asked for.
+// A pool under random sequences that share prefixes: no block is given to two users unless its
+// contents are equal, none is lost, and what AcquirePrefix returns holds what was asked for.
 TEST(BlockPoolTest, RandomUseNeverMixesContentsOrLosesABlock) {
   constexpr int32_t kBlockSize = 3;
   std::mt19937 random(20240605);
@@ -219,8 +219,10 @@ TEST(BlockPoolTest, RandomUseNeverMixesContentsOrLosesABlock) {
       const size_t end = blocks.size() * kBlockSize;
       if (end > tokens.size()) break;
       contents[*block].assign(tokens.begin(), tokens.begin() + end);
-      pool.Publish(*block, blocks.size() > 1 ? std::optional<int32_t>(blocks[blocks.size() - 2]) : std::nullopt,
-                   absl::MakeConstSpan(tokens).subspan(end - kBlockSize, kBlockSize));
+      pool.Publish(
+          *block,
+          blocks.size() > 1 ? std::optional<int32_t>(blocks[blocks.size() - 2]) : std::nullopt,
+          absl::MakeConstSpan(tokens).subspan(end - kBlockSize, kBlockSize));
     }
     live.push_back(std::move(blocks));
     std::set<int32_t> used;

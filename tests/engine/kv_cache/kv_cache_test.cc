@@ -11,7 +11,12 @@ namespace attendant::engine {
 namespace {
 
 KvCacheOptions Options(DataType dtype) {
-  return {.num_layers = 3, .num_key_value_heads = 2, .head_dim = 5, .block_size = 4, .num_blocks = 7, .dtype = dtype};
+  return {.num_layers = 3,
+          .num_key_value_heads = 2,
+          .head_dim = 5,
+          .block_size = 4,
+          .num_blocks = 7,
+          .dtype = dtype};
 }
 
 TEST(KvCacheTest, ABlockIsCountedOverLayersKeysAndValues) {
@@ -34,7 +39,8 @@ TEST(KvCacheTest, EveryLayersKeysAndValuesLieApartAndInside) {
       starts.insert(cache.values(layer));
     }
     ASSERT_EQ(starts.size(), 6);
-    for (auto it = starts.begin(); std::next(it) != starts.end(); ++it) EXPECT_EQ(*std::next(it) - *it, bytes);
+    for (auto it = starts.begin(); std::next(it) != starts.end(); ++it)
+      EXPECT_EQ(*std::next(it) - *it, bytes);
     EXPECT_EQ(*starts.rbegin() + bytes - *starts.begin(), cache.size_bytes());
   }
 }

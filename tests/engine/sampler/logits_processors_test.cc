@@ -75,7 +75,8 @@ TEST(MakeCandidatesTest, ATemperatureNearZeroLeavesTheLargest) {
 TEST(KeepTopKTest, KeepsTheLargestAndTheTiesOfTheLeast) {
   auto candidates = Candidates({1, 5, 3, 3, 4, 3});
   KeepTopK(candidates, 3);
-  EXPECT_THAT(Ids(candidates), ElementsAre(1, 2, 3, 4, 5)) << "as the reference, which masks what is less than the k-th";
+  EXPECT_THAT(Ids(candidates), ElementsAre(1, 2, 3, 4, 5))
+      << "as the reference, which masks what is less than the k-th";
   KeepTopK(candidates, 1);
   EXPECT_THAT(Ids(candidates), ElementsAre(1));
   KeepTopK(candidates, 100);
@@ -83,9 +84,15 @@ TEST(KeepTopKTest, KeepsTheLargestAndTheTiesOfTheLeast) {
 }
 
 TEST(KeepTopPTest, KeepsTheSmallestSetThatReachesP) {
-  const std::vector<float> logits = {std::log(0.1f), std::log(0.5f), std::log(0.15f), std::log(0.25f)};
-  for (const auto& [p, expected] : std::vector<std::pair<float, std::set<int32_t>>>{
-           {0.01f, {1}}, {0.49f, {1}}, {0.6f, {1, 3}}, {0.8f, {1, 2, 3}}, {0.95f, {0, 1, 2, 3}}, {1.0f, {0, 1, 2, 3}}}) {
+  const std::vector<float> logits = {std::log(0.1f), std::log(0.5f), std::log(0.15f),
+                                     std::log(0.25f)};
+  for (const auto& [p, expected] :
+       std::vector<std::pair<float, std::set<int32_t>>>{{0.01f, {1}},
+                                                        {0.49f, {1}},
+                                                        {0.6f, {1, 3}},
+                                                        {0.8f, {1, 2, 3}},
+                                                        {0.95f, {0, 1, 2, 3}},
+                                                        {1.0f, {0, 1, 2, 3}}}) {
     auto candidates = Candidates(logits);
     KeepTopP(candidates, p);
     EXPECT_EQ(Ids(candidates), expected) << p;
@@ -104,7 +111,8 @@ TEST(KeepTopPTest, EqualsItsPlainDefinitionOnALargeVocabulary) {
   for (const float p : {0.001f, 0.3f, 0.7f, 0.99f, 0.99999f}) {
     auto candidates = Candidates(logits);
     std::vector<Candidate> sorted = candidates;
-    std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.score > b.score; });
+    std::sort(sorted.begin(), sorted.end(),
+              [](const auto& a, const auto& b) { return a.score > b.score; });
     double total = 0, sum = 0;
     for (const Candidate& c : sorted) total += std::exp(static_cast<double>(c.score));
     std::set<int32_t> expected;
@@ -123,9 +131,14 @@ TEST(KeepTopPTest, EqualsItsPlainDefinitionOnALargeVocabulary) {
 }
 
 TEST(KeepMinPTest, KeepsWhatIsProbableEnough) {
-  const std::vector<float> logits = {std::log(0.1f), std::log(0.5f), std::log(0.15f), std::log(0.25f)};
-  for (const auto& [min_p, expected] : std::vector<std::pair<float, std::set<int32_t>>>{
-           {0.0f, {0, 1, 2, 3}}, {0.19f, {0, 1, 2, 3}}, {0.25f, {1, 2, 3}}, {0.4f, {1, 3}}, {1.0f, {1}}}) {
+  const std::vector<float> logits = {std::log(0.1f), std::log(0.5f), std::log(0.15f),
+                                     std::log(0.25f)};
+  for (const auto& [min_p, expected] :
+       std::vector<std::pair<float, std::set<int32_t>>>{{0.0f, {0, 1, 2, 3}},
+                                                        {0.19f, {0, 1, 2, 3}},
+                                                        {0.25f, {1, 2, 3}},
+                                                        {0.4f, {1, 3}},
+                                                        {1.0f, {1}}}) {
     auto candidates = Candidates(logits);
     KeepMinP(candidates, min_p);
     EXPECT_EQ(Ids(candidates), expected) << min_p;

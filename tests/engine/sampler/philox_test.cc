@@ -12,11 +12,13 @@ using ::testing::ElementsAre;
 
 // The known answers that the paper's authors publish (Random123, kat_vectors: philox4x32 10).
 TEST(PhiloxTest, GivesThePublishedAnswers) {
-  EXPECT_THAT(Philox4x32({0, 0, 0, 0}, {0, 0}), ElementsAre(0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u));
+  EXPECT_THAT(Philox4x32({0, 0, 0, 0}, {0, 0}),
+              ElementsAre(0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u));
   EXPECT_THAT(Philox4x32({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}),
               ElementsAre(0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu));
-  EXPECT_THAT(Philox4x32({0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u}, {0xa4093822u, 0x299f31d0u}),
-              ElementsAre(0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u));
+  EXPECT_THAT(
+      Philox4x32({0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u}, {0xa4093822u, 0x299f31d0u}),
+      ElementsAre(0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u));
 }
 
 TEST(UniformAtTest, IsAFunctionOfSeedAndStep) {
@@ -28,10 +30,12 @@ TEST(UniformAtTest, IsAFunctionOfSeedAndStep) {
   EXPECT_EQ(values.size(), 10000);
   EXPECT_GE(*values.begin(), 0.0);
   EXPECT_LT(*values.rbegin(), 1.0);
-  EXPECT_NE(UniformAt(uint64_t{1} << 32, 0), UniformAt(0, 0)) << "the upper half of the seed counts";
+  EXPECT_NE(UniformAt(uint64_t{1} << 32, 0), UniformAt(0, 0))
+      << "the upper half of the seed counts";
 }
 
-// Chi squared over 64 equal bins of 64,000 draws has mean 63 and standard deviation 11.2; 120 is five of those away.
+// Chi squared over 64 equal bins of 64,000 draws has mean 63 and standard deviation 11.2; 120 is
+// five of those away.
 TEST(UniformAtTest, IsUniformAlongStepsAndAlongSeeds) {
   for (const bool along_seeds : {false, true}) {
     int counts[64] = {};

@@ -122,7 +122,8 @@ TEST(SamplerTest, DrawsWithTheProbabilitiesOfTheSoftmax) {
     EXPECT_EQ(counts[4], 0);
     for (int id = 0; id < 4; ++id) {
       const double probability = std::exp(logits[id] / temperature) / total;
-      EXPECT_NEAR(counts[id], kDraws * probability, 5 * std::sqrt(kDraws * probability * (1 - probability)))
+      EXPECT_NEAR(counts[id], kDraws * probability,
+                  5 * std::sqrt(kDraws * probability * (1 - probability)))
           << "token " << id << " at temperature " << temperature;
     }
   }
@@ -157,7 +158,8 @@ TEST(SamplerTest, TemperatureComesBeforeMinP) {
 
 TEST(SamplerTest, LogitsThatAreNoNumbersAreAnError) {
   for (const SamplingParams& params : {Greedy(), SamplingParams()}) {
-    for (std::vector<float> logits : {std::vector<float>{1, kNan, 2}, {kNan, 1, 2}, {kNan, kNan, kNan}}) {
+    for (std::vector<float> logits :
+         {std::vector<float>{1, kNan, 2}, {kNan, 1, 2}, {kNan, kNan, kNan}}) {
       Sampler sampler(params, {}, {}, 0);
       EXPECT_THAT(sampler.Sample(absl::MakeSpan(logits), 3),
                   StatusIs(absl::StatusCode::kInternal, HasSubstr("nan")));
@@ -167,7 +169,8 @@ TEST(SamplerTest, LogitsThatAreNoNumbersAreAnError) {
     EXPECT_THAT(sampler.Sample(absl::MakeSpan(infinite), 3),
                 StatusIs(absl::StatusCode::kInternal, HasSubstr("token 1 is inf")));
     std::vector<float> impossible = {-kInfinity, -kInfinity};
-    EXPECT_THAT(sampler.Sample(absl::MakeSpan(impossible), 3), StatusIs(absl::StatusCode::kInternal));
+    EXPECT_THAT(sampler.Sample(absl::MakeSpan(impossible), 3),
+                StatusIs(absl::StatusCode::kInternal));
   }
 }
 

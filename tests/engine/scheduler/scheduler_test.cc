@@ -23,24 +23,30 @@ using ::testing::SizeIs;
 constexpr int32_t kBlockSize = 4;
 constexpr int32_t kWholePrompt = 1000;
 
-// A scheduler, and a model that gives every sequence the token that its number says. It keeps, for every slot of the
-// cache, a fingerprint of the tokens up to it, and so notices a block that is used while it belongs to another.
+// A scheduler, and a model that gives every sequence the token that its number says. It keeps, for
+// every slot of the cache, a fingerprint of the tokens up to it, and so notices a block that is
+// used while it belongs to another.
 class World {
  public:
   explicit World(int32_t num_blocks, SchedulerOptions options = {})
-      : pool_(num_blocks, kBlockSize), scheduler_(options, pool_), slots_(num_blocks * kBlockSize) {}
+      : pool_(num_blocks, kBlockSize),
+        scheduler_(options, pool_),
+        slots_(num_blocks * kBlockSize) {}
 
-  Sequence& Make(int64_t prompt_tokens, int64_t new_tokens, int32_t first_token = 0, int32_t priority = 0) {
+  Sequence& Make(int64_t prompt_tokens, int64_t new_tokens, int32_t first_token = 0,
+                 int32_t priority = 0) {
     auto& sequence = *sequences_.emplace_back(std::make_unique<Sequence>());
     sequence.arrival = static_cast<int64_t>(sequences_.size());
     sequence.priority = priority;
-    for (int64_t i = 0; i < prompt_tokens; ++i) sequence.tokens.push_back(first_token + static_cast<int32_t>(i));
+    for (int64_t i = 0; i < prompt_tokens; ++i)
+      sequence.tokens.push_back(first_token + static_cast<int32_t>(i));
     sequence.max_tokens = prompt_tokens + new_tokens;
     sequence.first_logit_token = prompt_tokens - 1;
     return sequence;
   }
 
-  Sequence& Add(int64_t prompt_tokens, int64_t new_tokens, int32_t first_token = 0, int32_t priority = 0) {
+  Sequence& Add(int64_t prompt_tokens, int64_t new_tokens, int32_t first_token = 0,
+                int32_t priority = 0) {
     Sequence& sequence = Make(prompt_tokens, new_tokens, first_token, priority);
     EXPECT_OK(scheduler_.Add(sequence));
     return sequence;
@@ -74,7 +80,8 @@ class World {
         slot = fingerprint;
         EXPECT_EQ(batch_.token_ids[row], sequence.tokens[token]);
         EXPECT_EQ(batch_.positions[row], token);
-        const bool has_logits = std::binary_search(batch_.logit_rows.begin(), batch_.logit_rows.end(), row);
+        const bool has_logits =
+            std::binary_search(batch_.logit_rows.begin(), batch_.logit_rows.end(), row);
         EXPECT_EQ(has_logits, token >= sequence.first_logit_token);
         ++row;
       }
@@ -83,7 +90,8 @@ class World {
     scheduler_.FinishStep();
     for (const ScheduledSequence& part : scheduled) {
       Sequence& sequence = *part.sequence;
-      if (part.first_token + part.num_tokens < static_cast<int64_t>(sequence.tokens.size())) continue;
+      if (part.first_token + part.num_tokens < static_cast<int64_t>(sequence.tokens.size()))
+        continue;
       sequence.tokens.push_back(static_cast<int32_t>(sequence.arrival));
       sequence.first_logit_token = static_cast<int64_t>(sequence.tokens.size()) - 1;
       if (static_cast<int64_t>(sequence.tokens.size()) == sequence.max_tokens) {
@@ -217,7 +225,8 @@ TEST(SchedulerTest, ARequestThatCouldNeverFitIsRefusedAtOnce) {
   Sequence& too_long = world.Make(8, 9);
   EXPECT_THAT(world.scheduler().Add(too_long),
               StatusIs(absl::StatusCode::kInvalidArgument,
-                       AllOf(HasSubstr("17 tokens"), HasSubstr("holds 16"), HasSubstr("--kv_cache_bytes"))));
+                       AllOf(HasSubstr("17 tokens"), HasSubstr("holds 16"),
+                             HasSubstr("--kv_cache_bytes"))));
   while (world.scheduler().has_sequences()) world.Step();
   EXPECT_THAT(world.finished(), ElementsAre(&fits)) << "the whole cache is usable by one sequence";
 }
@@ -282,8 +291,8 @@ TEST(SchedulerTest, RemoveFreesTheBlocksOfARunningOrWaitingSequence) {
   EXPECT_FALSE(world.scheduler().has_sequences());
 }
 
-// Random loads over tiny caches, with cancels: every step keeps the invariants of World::Step, everything ends, and no
-// block is lost.
+// Random loads over tiny caches, with cancels: every step keeps the invariants of World::Step,
+// everything ends, and no block is lost.
 TEST(SchedulerTest, RandomLoadsFinishWithoutLosingABlock) {
   int64_t num_preemptions = 0;
   int64_t num_cached = 0;
@@ -305,7 +314,9 @@ TEST(SchedulerTest, RandomLoadsFinishWithoutLosingABlock) {
         ++num_added;
       }
       world.Step(1 + static_cast<int32_t>(random() % 16));
-      std::erase_if(live, [&](Sequence* s) { return static_cast<int64_t>(s->tokens.size()) == s->max_tokens; });
+      std::erase_if(live, [&](Sequence* s) {
+        return static_cast<int64_t>(s->tokens.size()) == s->max_tokens;
+      });
       if (!live.empty() && random() % 40 == 0) {
         const size_t index = random() % live.size();
         world.scheduler().Remove(*live[index]);
@@ -332,8 +343,9 @@ TEST(SchedulerTest, EqualRequestsEndInOrderOfArrival) {
     for (int i = 0; i < 30; ++i) world.Add(7, 9, 100 * i);
     while (world.scheduler().has_sequences()) world.Step();
     ASSERT_THAT(world.finished(), SizeIs(30));
-    EXPECT_TRUE(std::is_sorted(world.finished().begin(), world.finished().end(),
-                               [](const Sequence* a, const Sequence* b) { return a->arrival < b->arrival; }));
+    EXPECT_TRUE(std::is_sorted(
+        world.finished().begin(), world.finished().end(),
+        [](const Sequence* a, const Sequence* b) { return a->arrival < b->arrival; }));
   }
 }
 

@@ -1,0 +1,177 @@
+#include "engine/encode_runner.h"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "absl/log/log.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/kernels/norm.h"
+#include "engine/model/pooling.h"
+
+namespace attendant::engine {
+namespace {
+
+// Moves on to the job's next good input.
+void SkipBadInputs(EncodeJob& job) {
+  while (job.next_input < job.inputs.size() && job.inputs[job.next_input].ids.empty()) {
+    ++job.next_input;
+  }
+}
+
+}  // namespace
+
+void EncodeRunner::Add(std::unique_ptr<EncodeJob> job) {
+  SkipBadInputs(*job);
+  num_tokens_waiting_ += job->result.usage.input_tokens;
+  turns_.push_back(job.get());
+  jobs_.push_back(std::move(job));
+}
+
+void EncodeRunner::EndOverdue(absl::Time now) {
+  for (size_t i = 0; i < jobs_.size();) {
+    const absl::Status status = jobs_[i]->control->Check(now);
+    if (status.ok()) {
+      ++i;
+    } else {
+      EncodeJob::Fail(Take(*jobs_[i]), status);
+    }
+  }
+}
+
+void EncodeRunner::EndAll(const absl::Status& status) {
+  while (!jobs_.empty()) EncodeJob::Fail(Take(*jobs_.front()), status);
+}
+
+absl::Time EncodeRunner::next_deadline() const {
+  absl::Time next = absl::InfiniteFuture();
+  for (const auto& job : jobs_) next = std::min(next, job->control->deadline);
+  return next;
+}
+
+int64_t EncodeRunner::num_running() const {
+  return std::count_if(jobs_.begin(), jobs_.end(),
+                       [](const auto& job) { return job->started != absl::InfiniteFuture(); });
+}
+
+bool EncodeRunner::Step(StepReport& report) {
+  if (turns_.empty()) return false;
+  Pack();
+  const absl::Time start = absl::Now();
+  for (const Part& part : parts_) part.job->started = std::min(part.job->started, start);
+  try {
+    Compute();
+  } catch (const std::exception& error) {
+    LOG(ERROR) << "a step of " << batch_.num_tokens() << " tokens failed: " << error.what();
+    for (EncodeJob* job : StepJobs()) {
+      EncodeJob::Fail(Take(*job),
+                      absl::InternalError("the step that computed this request failed"));
+    }
+  }
+  const absl::Time end = absl::Now();
+  report.phase = "encode";
+  report.duration = end - start;
+  report.num_tokens = batch_.num_tokens();
+  report.num_sequences = static_cast<int32_t>(batch_.sequences.size());
+  for (EncodeJob* job : StepJobs()) {
+    job->result.timings.compute += end - start;
+    if (job->num_remaining == 0) EncodeJob::Finish(Take(*job), end);
+  }
+  return true;
+}
+
+// Takes inputs, a request's turn after the other, as long as they fit.
+void EncodeRunner::Pack() {
+  batch_.Clear();
+  parts_.clear();
+  bool has_types = false;
+  while (!turns_.empty()) {
+    EncodeJob& job = *turns_.front();
+    const EncodeJob::Input& input = job.inputs[job.next_input];
+    const auto num_tokens = static_cast<int32_t>(input.ids.size());
+    const int32_t first_row = batch_.num_tokens();
+    if (first_row > 0 && first_row + num_tokens > max_batch_tokens_) break;
+
+    parts_.push_back({&job, job.next_input, first_row, num_tokens});
+    batch_.sequences.push_back({.query_start = first_row, .num_queries = num_tokens});
+    batch_.token_ids.insert(batch_.token_ids.end(), input.ids.begin(), input.ids.end());
+    batch_.type_ids.insert(batch_.type_ids.end(), input.type_ids.begin(), input.type_ids.end());
+    for (int32_t position = 0; position < num_tokens; ++position) {
+      batch_.positions.push_back(position);
+    }
+    has_types |= std::any_of(input.type_ids.begin(), input.type_ids.end(),
+                             [](int32_t type) { return type != 0; });
+    num_tokens_waiting_ -= num_tokens;
+
+    turns_.pop_front();
+    ++job.next_input;
+    SkipBadInputs(job);
+    if (job.next_input < job.inputs.size()) turns_.push_back(&job);
+  }
+  if (!has_types) batch_.type_ids.clear();
+}
+
+void EncodeRunner::Compute() {
+  const ConstMatrix hidden = network_.Forward(
+      batch_, [this](int32_t layer, ConstMatrix states) { CopyHidden(layer, states); });
+  for (const Part& part : parts_) {
+    PoolPart(part, hidden.Rows(part.first_row, part.num_rows));
+    --part.job->num_remaining;
+  }
+}
+
+void EncodeRunner::CopyHidden(int32_t layer, ConstMatrix hidden) {
+  for (const Part& part : parts_) {
+    const std::vector<int32_t>& layers = part.job->hidden_layers;
+    for (size_t i = 0; i < layers.size(); ++i) {
+      if (layers[i] != layer) continue;
+      float* out = part.job->hidden_states[i].data() +
+                   part.job->inputs[part.input].first_hidden_row * hidden.cols;
+      for (int32_t row = 0; row < part.num_rows; ++row, out += hidden.cols) {
+        std::copy_n(hidden.row(part.first_row + row), hidden.cols, out);
+      }
+    }
+  }
+}
+
+void EncodeRunner::PoolPart(const Part& part, ConstMatrix hidden) {
+  EncodeJob& job = *part.job;
+  const EncodedInput& encoded = job.result.inputs[part.input];
+  pooled_.resize(encoded.num_rows * hidden.cols);
+  const Matrix pooled(pooled_.data(), encoded.num_rows, hidden.cols);
+  Pool(job.pooling, hidden, pooled);
+
+  const Matrix out(job.embeddings.data() + int64_t{encoded.row} * job.dimensions, encoded.num_rows,
+                   job.dimensions);
+  for (int64_t row = 0; row < out.rows; ++row) {
+    std::copy_n(pooled.row(row), job.dimensions, out.row(row));
+  }
+  if (job.normalize) L2Normalize(context_, out);
+}
+
+// The requests that the step computes for, each once; those that it ended are gone.
+std::vector<EncodeJob*> EncodeRunner::StepJobs() const {
+  std::vector<EncodeJob*> jobs;
+  for (const auto& job : jobs_) {
+    if (std::any_of(parts_.begin(), parts_.end(),
+                    [&](const Part& part) { return part.job == job.get(); })) {
+      jobs.push_back(job.get());
+    }
+  }
+  return jobs;
+}
+
+std::unique_ptr<EncodeJob> EncodeRunner::Take(EncodeJob& job) {
+  for (size_t i = job.next_input; i < job.inputs.size(); ++i) {
+    num_tokens_waiting_ -= static_cast<int64_t>(job.inputs[i].ids.size());
+  }
+  std::erase(turns_, &job);
+  const auto it = std::find_if(jobs_.begin(), jobs_.end(),
+                               [&](const auto& other) { return other.get() == &job; });
+  std::unique_ptr<EncodeJob> taken = std::move(*it);
+  jobs_.erase(it);
+  return taken;
+}
+
+}  // namespace attendant::engine

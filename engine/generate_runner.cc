@@ -1,0 +1,304 @@
+#include "engine/generate_runner.h"
+
+#include <algorithm>
+#include <exception>
+#include <iterator>
+#include <utility>
+
+#include "absl/algorithm/container.h"
+#include "absl/log/log.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "engine/base/status_macros.h"
+
+namespace attendant::engine {
+namespace {
+
+// A prompt advances by so many tokens in each step, whatever the steps take.
+constexpr int32_t kMinPrefillTokens = 32;
+
+GenerateSequence& Generating(const ScheduledSequence& scheduled) {
+  return static_cast<GenerateSequence&>(*scheduled.sequence);
+}
+
+}  // namespace
+
+GenerateRunner::GenerateRunner(Network& network, const GenerateRunnerOptions& options)
+    : network_(network),
+      options_(options),
+      pool_(options.num_blocks, options.block_size),
+      scheduler_(options.scheduler, pool_),
+      prefill_budget_(options.target_step_time, kMinPrefillTokens,
+                      options.scheduler.max_batch_tokens) {}
+
+GenerateRunner::~GenerateRunner() = default;
+
+void GenerateRunner::Add(std::unique_ptr<GenerateJob> job) {
+  jobs_.push_back(std::move(job));
+  ++last_arrival_;
+  if (const absl::Status status = BeginSequence(*jobs_.back()); !status.ok()) {
+    End(*jobs_.back(), status);
+  }
+}
+
+// The first sequence of a job computes its prompt. The others begin when it is done, and find it in
+// the cache.
+absl::Status GenerateRunner::BeginSequence(GenerateJob& job) {
+  const bool is_first = job.num_begun == 0;
+  auto sequence = std::make_unique<GenerateSequence>(job, job.num_begun);
+  const auto num_prompt = static_cast<int64_t>(job.prompt.size());
+  sequence->arrival = is_first ? last_arrival_ : job.sequences.front()->arrival;
+  sequence->priority = job.priority;
+  sequence->max_tokens = num_prompt + job.stopping.max_new_tokens;
+  sequence->first_logit_token = is_first && job.prompt_logprobs ? 0 : num_prompt - 1;
+  // A domain of its own keeps the prompt from others; arrivals are unique among the requests of a
+  // model.
+  if (!job.cache_prefix) sequence->prefix_domain = static_cast<uint64_t>(sequence->arrival);
+  RETURN_IF_ERROR(scheduler_.Add(*sequence));
+  job.sequences.push_back(std::move(sequence));
+  ++job.num_begun;
+  return absl::OkStatus();
+}
+
+void GenerateRunner::EndOverdue(absl::Time now) {
+  for (size_t i = 0; i < jobs_.size();) {
+    const absl::Status status = jobs_[i]->control->Check(now);
+    if (status.ok()) {
+      ++i;
+    } else {
+      End(*jobs_[i], status);
+    }
+  }
+}
+
+void GenerateRunner::EndAll(const absl::Status& status) {
+  while (!jobs_.empty()) End(*jobs_.front(), status);
+}
+
+absl::Time GenerateRunner::next_deadline() const {
+  absl::Time next = absl::InfiniteFuture();
+  for (const auto& job : jobs_) next = std::min(next, job->control->deadline);
+  return next;
+}
+
+int64_t GenerateRunner::num_running() const {
+  return absl::c_count_if(jobs_,
+                          [](const auto& job) { return job->admitted != absl::InfiniteFuture(); });
+}
+
+double GenerateRunner::cache_usage_ratio() const {
+  return static_cast<double>(pool_.num_used()) / pool_.num_blocks();
+}
+
+bool GenerateRunner::Step(StepReport& report) {
+  const int32_t max_prefill_tokens =
+      scheduler_.is_decoding() ? prefill_budget_.Tokens() : options_.scheduler.max_batch_tokens;
+  const absl::Span<const ScheduledSequence> scheduled =
+      scheduler_.Schedule(max_prefill_tokens, batch_);
+  if (scheduled.empty()) return false;
+
+  const absl::Time start = absl::Now();
+  std::vector<GenerateJob*> step_jobs;
+  int32_t num_decodes = 0;
+  for (const ScheduledSequence& part : scheduled) {
+    GenerateSequence& sequence = Generating(part);
+    sequence.job.admitted = std::min(sequence.job.admitted, start);
+    if (!absl::c_linear_search(step_jobs, &sequence.job)) step_jobs.push_back(&sequence.job);
+    if (part.num_tokens == 1 && sequence.num_output() > 0) ++num_decodes;
+    if (!sequence.job.prompt_logprobs) SendStarted(sequence);
+  }
+
+  std::vector<Outcome> outcomes;
+  bool failed = false;
+  try {
+    outcomes = ReadLogits(scheduled, network_.Forward(batch_, [](int32_t, ConstMatrix) {}));
+  } catch (const std::exception& error) {
+    LOG(ERROR) << "a step of " << batch_.num_tokens() << " tokens failed: " << error.what();
+    failed = true;
+  }
+  const absl::Time end = absl::Now();
+  for (GenerateJob* job : step_jobs) job->compute += end - start;
+  const int32_t num_prefill_tokens = batch_.num_tokens() - num_decodes;
+  report.phase = num_decodes == 0 ? "prefill" : num_prefill_tokens == 0 ? "decode" : "mixed";
+  report.duration = end - start;
+  report.num_tokens = batch_.num_tokens();
+  report.num_sequences = static_cast<int32_t>(scheduled.size());
+
+  if (failed) {
+    for (GenerateJob* job : step_jobs) {
+      End(*job, absl::InternalError("the step that computed this request failed"));
+    }
+    return true;
+  }
+  prefill_budget_.Observe(end - start, num_prefill_tokens, num_decodes);
+  scheduler_.FinishStep();
+  // A job may end with its first outcome, and take those of its other sequences along.
+  for (Outcome& outcome : outcomes) {
+    const bool lives = absl::c_any_of(jobs_, [&](const auto& job) {
+      return absl::c_any_of(job->sequences,
+                            [&](const auto& s) { return s.get() == outcome.sequence; });
+    });
+    if (lives) Deliver(outcome, end);
+  }
+  return true;
+}
+
+// Samples, and scores prompts, in as many rows at a time as the network gives.
+std::vector<GenerateRunner::Outcome> GenerateRunner::ReadLogits(
+    absl::Span<const ScheduledSequence> scheduled, ConstMatrix hidden) {
+  std::vector<Outcome> outcomes;
+  outcomes.reserve(scheduled.size());
+  const absl::Span<const int32_t> rows = batch_.logit_rows;
+  Matrix logits;
+  size_t row = 0;  // of rows
+  for (const ScheduledSequence& part : scheduled) {
+    Outcome& outcome = outcomes.emplace_back();
+    outcome.sequence = &Generating(part);
+    const int64_t end = part.first_token + part.num_tokens;
+    for (int64_t token = std::max(part.first_token, outcome.sequence->first_logit_token);
+         token < end; ++token, ++row) {
+      const size_t index = row % options_.max_logit_rows;
+      if (index == 0) {
+        logits = network_.Logits(hidden, rows.subspan(row, options_.max_logit_rows));
+      }
+      if (outcome.status.ok()) {
+        ReadRow(outcome, token,
+                absl::MakeSpan(logits.row(static_cast<int64_t>(index)), logits.cols));
+      }
+    }
+  }
+  return outcomes;
+}
+
+// `logits` follow `token`: they say what comes next.
+void GenerateRunner::ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits) {
+  GenerateSequence& sequence = *outcome.sequence;
+  const int32_t num_top = sequence.job.top_logprobs;
+  absl::StatusOr<SampledToken> read;
+  if (token + 1 < static_cast<int64_t>(sequence.tokens.size())) {
+    read = ScoreToken(logits, sequence.tokens[token + 1], num_top);
+    if (read.ok()) outcome.prompt.push_back(*std::move(read));
+  } else {
+    read = sequence.sampler.Sample(logits, num_top);
+    if (read.ok()) outcome.token = *std::move(read);
+  }
+  if (!read.ok()) outcome.status = read.status();
+}
+
+void GenerateRunner::Deliver(Outcome& outcome, absl::Time now) {
+  GenerateSequence& sequence = *outcome.sequence;
+  GenerateJob& job = sequence.job;
+  if (!outcome.status.ok()) {
+    End(job, outcome.status);
+    return;
+  }
+  for (const SampledToken& token : outcome.prompt) {
+    job.prompt_tokens.push_back(Describe(job, token));
+    job.prompt_tokens.back().logprob = token.logprob;
+    ++sequence.first_logit_token;
+  }
+  if (outcome.token.has_value()) DeliverToken(sequence, *std::move(outcome.token), now);
+}
+
+void GenerateRunner::DeliverToken(GenerateSequence& sequence, SampledToken token, absl::Time now) {
+  GenerateJob& job = sequence.job;
+  SendStarted(sequence);
+  sequence.tokens.push_back(token.id);
+  sequence.first_logit_token = static_cast<int64_t>(sequence.tokens.size()) - 1;
+  sequence.first_token = std::min(sequence.first_token, now);
+  sequence.score += token.logprob;
+  if (sequence.index == 0 && sequence.num_output() == 1) {
+    while (job.num_begun < job.num_sequences) {
+      if (const absl::Status status = BeginSequence(job); !status.ok()) {
+        End(job, status);
+        return;
+      }
+    }
+  }
+
+  const GenerationConfig& config = job.in_flight.model().generation;
+  std::optional<FinishReason> reason;
+  std::variant<std::monostate, std::string, int32_t> match;
+  std::optional<std::string> stop;
+  GenerateChunk chunk{.sequence = sequence.index};
+  if (!std::exchange(sequence.echo_given, true)) chunk.text = job.echo;
+  if (!job.stopping.ignore_eos && absl::c_linear_search(config.eos_token_ids, token.id)) {
+    reason = FinishReason::kEos;
+    match = token.id;
+  } else if (absl::c_linear_search(job.stopping.stop_token_ids, token.id)) {
+    reason = FinishReason::kStopSequence;
+    match = token.id;
+  } else {
+    chunk.text += sequence.PushText(token.id, stop);
+    if (!stop.has_value() && sequence.num_output() >= job.stopping.max_new_tokens) {
+      reason = FinishReason::kLength;
+    }
+  }
+  if (reason.has_value()) chunk.text += sequence.FinishText(stop);
+  if (stop.has_value()) {
+    reason = FinishReason::kStopSequence;
+    match = *std::move(stop);
+  }
+  chunk.tokens.push_back(Describe(job, token));
+  job.sink->OnChunk(std::move(chunk));
+  if (reason.has_value()) Finish(sequence, *reason, std::move(match), now);
+}
+
+void GenerateRunner::Finish(GenerateSequence& sequence, FinishReason reason,
+                            std::variant<std::monostate, std::string, int32_t> match,
+                            absl::Time now) {
+  GenerateJob& job = sequence.job;
+  GenerateFinished finished{
+      .sequence = sequence.index, .reason = reason, .stop_match = std::move(match)};
+  finished.score = static_cast<float>(sequence.score);
+  finished.usage = {.input_tokens = static_cast<int64_t>(job.prompt.size()),
+                    .cached_tokens = sequence.num_cached,
+                    .output_tokens = sequence.num_output()};
+  finished.timings = {.queue = job.admitted - job.tokenized,
+                      .tokenize = job.tokenized - job.submitted,
+                      .compute = job.compute,
+                      .total = now - job.submitted,
+                      .time_to_first_token = sequence.first_token - job.submitted};
+  job.sink->OnFinished(std::move(finished));
+  scheduler_.Remove(sequence);
+  std::erase_if(job.sequences, [&](const auto& other) { return other.get() == &sequence; });
+  if (job.sequences.empty()) End(job, absl::OkStatus());
+}
+
+// Once for each job: when it is admitted or, if its prompt is scored, when that is done.
+void GenerateRunner::SendStarted(GenerateSequence& sequence) {
+  GenerateJob& job = sequence.job;
+  if (std::exchange(job.was_started, true)) return;
+  GenerateStarted started{.sampling = job.sampling, .stopping = job.stopping};
+  started.usage = {.input_tokens = static_cast<int64_t>(job.prompt.size()),
+                   .cached_tokens = sequence.num_cached};
+  started.original_tokens = job.original_tokens;
+  if (job.prompt_logprobs) {
+    // Nothing comes before the first token, so nothing says how probable it is.
+    const int32_t first = job.prompt.front();
+    started.prompt_tokens.push_back({.id = first, .text = TokenText(job.in_flight.model(), first)});
+    absl::c_move(job.prompt_tokens, std::back_inserter(started.prompt_tokens));
+  }
+  job.sink->OnStarted(std::move(started));
+}
+
+GeneratedToken GenerateRunner::Describe(const GenerateJob& job, const SampledToken& token) const {
+  const LoadedModel& model = job.in_flight.model();
+  GeneratedToken described{.id = token.id, .text = TokenText(model, token.id)};
+  if (job.logprobs) described.logprob = token.logprob;
+  for (const ScoredToken& top : token.top) {
+    described.top.push_back(
+        {.id = top.id, .text = TokenText(model, top.id), .logprob = top.logprob});
+  }
+  return described;
+}
+
+void GenerateRunner::End(GenerateJob& job, const absl::Status& status) {
+  for (const auto& sequence : job.sequences) scheduler_.Remove(*sequence);
+  // Freed first: who is told that a request ended finds it gone.
+  const std::shared_ptr<TokenSink> sink = std::move(job.sink);
+  std::erase_if(jobs_, [&](const auto& other) { return other.get() == &job; });
+  sink->OnDone(status);
+}
+
+}  // namespace attendant::engine

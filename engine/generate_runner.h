@@ -1,0 +1,95 @@
+#ifndef ATTENDANT_ENGINE_GENERATE_RUNNER_H_
+#define ATTENDANT_ENGINE_GENERATE_RUNNER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "engine/batch.h"
+#include "engine/engine.h"
+#include "engine/generate_job.h"
+#include "engine/kv_cache/block_pool.h"
+#include "engine/network.h"
+#include "engine/sampler/sampler.h"
+#include "engine/scheduler/prefill_budget.h"
+#include "engine/scheduler/scheduler.h"
+
+namespace attendant::engine {
+
+struct GenerateRunnerOptions {
+  SchedulerOptions scheduler;
+  absl::Duration target_step_time = absl::Milliseconds(100);
+  int32_t num_blocks = 0;
+  int32_t block_size = 16;
+  int32_t max_logit_rows = 64;  // that the network takes at a time
+};
+
+// Runs the Generate requests of one decoder: what the scheduler chose goes through the network, its
+// logits through the samplers, and their tokens to the sinks. On the engine thread alone, which
+// calls the sinks.
+class GenerateRunner {
+ public:
+  // `network` outlives the runner.
+  GenerateRunner(Network& network, const GenerateRunnerOptions& options);
+  ~GenerateRunner();
+
+  // Takes a request. One that could never fit is ended at once, with INVALID_ARGUMENT.
+  void Add(std::unique_ptr<GenerateJob> job);
+
+  // Ends those that were cancelled or whose deadline passed, and frees their blocks.
+  void EndOverdue(absl::Time now);
+
+  // Computes one step; false if nothing runs or waits. `report` is filled but for the model's name.
+  bool Step(StepReport& report);
+
+  // Ends all with `status`.
+  void EndAll(const absl::Status& status);
+
+  bool has_jobs() const { return !jobs_.empty(); }
+  absl::Time next_deadline() const;
+  int64_t num_running() const;  // requests that were admitted
+  int64_t num_waiting() const { return static_cast<int64_t>(jobs_.size()) - num_running(); }
+  int64_t num_tokens_waiting() const { return scheduler_.num_tokens_waiting(); }
+  int64_t num_preemptions() const { return scheduler_.num_preemptions(); }
+  double cache_usage_ratio() const;  // blocks in use, of all
+
+ private:
+  // What the step's logits say of one sequence.
+  struct Outcome {
+    GenerateSequence* sequence = nullptr;
+    std::vector<SampledToken> prompt;  // scores of the prompt's tokens
+    std::optional<SampledToken> token;
+    absl::Status status;
+  };
+
+  std::vector<Outcome> ReadLogits(absl::Span<const ScheduledSequence> scheduled,
+                                  ConstMatrix hidden);
+  void ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits);
+  void Deliver(Outcome& outcome, absl::Time now);
+  void DeliverToken(GenerateSequence& sequence, SampledToken token, absl::Time now);
+  void Finish(GenerateSequence& sequence, FinishReason reason,
+              std::variant<std::monostate, std::string, int32_t> match, absl::Time now);
+  void SendStarted(GenerateSequence& sequence);
+  absl::Status BeginSequence(GenerateJob& job);
+  GeneratedToken Describe(const GenerateJob& job, const SampledToken& token) const;
+  void End(GenerateJob& job, const absl::Status& status);
+
+  Network& network_;
+  const GenerateRunnerOptions options_;
+  BlockPool pool_;
+  Scheduler scheduler_;
+  PrefillBudget prefill_budget_;
+  std::vector<std::unique_ptr<GenerateJob>> jobs_;
+  Batch batch_;
+  int64_t last_arrival_ = 0;
+};
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_GENERATE_RUNNER_H_

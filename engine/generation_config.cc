@@ -1,0 +1,213 @@
+#include "engine/generation_config.h"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/field_error.h"
+#include "engine/base/status_macros.h"
+#include "simdjson.h"
+
+namespace attendant::engine {
+namespace {
+
+using simdjson::dom::element;
+
+constexpr int32_t kReferenceTopK = 50;
+
+// A file of settings, each of which may be absent or null.
+class Settings {
+ public:
+  static absl::StatusOr<Settings> Parse(absl::string_view file, absl::string_view json) {
+    Settings settings(file);
+    element root;
+    if (settings.parser_->parse(json.data(), json.size()).get(root) || root.get(settings.object_)) {
+      return absl::InvalidArgumentError(absl::StrCat(file, " is not a JSON object"));
+    }
+    return settings;
+  }
+
+  absl::Status Read(absl::string_view key, bool& value) const {
+    element found;
+    if (!Find(key, found)) return absl::OkStatus();
+    if (found.get(value)) return Unexpected(key, found, "true or false");
+    return absl::OkStatus();
+  }
+
+  // A number from `minimum` to `maximum`.
+  template <typename Number>
+  absl::Status ReadNumber(absl::string_view key, double minimum, double maximum,
+                          Number& value) const {
+    element found;
+    if (!Find(key, found)) return absl::OkStatus();
+    double number;
+    if (found.get(number) || number < minimum || number > maximum) {
+      return Unexpected(key, found, absl::StrCat("a number from ", minimum, " to ", maximum));
+    }
+    value = static_cast<Number>(number);
+    return absl::OkStatus();
+  }
+
+  // A token id, or an array of them.
+  absl::Status ReadIds(absl::string_view key, std::vector<int32_t>& ids) const {
+    element found;
+    if (!Find(key, found)) return absl::OkStatus();
+    std::vector<element> elements = {found};
+    if (simdjson::dom::array array; !found.get(array)) {
+      elements.assign(array.begin(), array.end());
+    }
+    for (const element& item : elements) {
+      int64_t id;
+      if (item.get(id) || id < 0 || id > std::numeric_limits<int32_t>::max()) {
+        return Unexpected(key, item, "a token id or an array of them");
+      }
+      ids.push_back(static_cast<int32_t>(id));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  explicit Settings(absl::string_view file) : file_(file) {}
+
+  bool Find(absl::string_view key, element& found) const {
+    return !object_.at_key(std::string_view(key.data(), key.size())).get(found) && !found.is_null();
+  }
+
+  absl::Status Unexpected(absl::string_view key, const element& found,
+                          absl::string_view expected) const {
+    return absl::InvalidArgumentError(absl::StrCat(
+        file_, ": ", key, " is ", simdjson::minify(found).substr(0, 60), "; expected ", expected));
+  }
+
+  std::string file_;
+  std::unique_ptr<simdjson::dom::parser> parser_ =
+      std::make_unique<simdjson::dom::parser>();  // owns what object_ points into
+  simdjson::dom::object object_;
+};
+
+absl::Status CheckRange(absl::string_view field, std::optional<double> value, double minimum,
+                        double maximum) {
+  if (!value.has_value()) return absl::OkStatus();
+  if (*value >= minimum && *value <= maximum) return absl::OkStatus();  // false for a NaN
+  return FieldError(field, absl::StrCat("is ", *value, "; from ", minimum, " to ", maximum));
+}
+
+absl::Status CheckTokenId(absl::string_view field, int32_t id, const GenerationLimits& limits) {
+  if (id >= 0 && id < limits.vocab_size) return absl::OkStatus();
+  return FieldError(field, absl::StrCat("names token ", id, "; the vocabulary has ",
+                                        limits.vocab_size, " tokens"));
+}
+
+}  // namespace
+
+absl::StatusOr<GenerationConfig> ReadGenerationConfig(const std::string* generation_config_json,
+                                                      absl::string_view config_json) {
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  constexpr double kMostTokens = std::numeric_limits<int32_t>::max();
+  GenerationConfig config;
+  if (generation_config_json != nullptr) {
+    ASSIGN_OR_RETURN(const Settings settings,
+                     Settings::Parse("generation_config.json", *generation_config_json));
+    SamplingParams& sampling = config.sampling;
+    bool do_sample = false;
+    RETURN_IF_ERROR(settings.Read("do_sample", do_sample));
+    if (do_sample) {
+      sampling.temperature = 1;
+      sampling.top_k = kReferenceTopK;
+      RETURN_IF_ERROR(settings.ReadNumber("temperature", 0, kLargest, sampling.temperature));
+    }
+    RETURN_IF_ERROR(settings.ReadNumber("top_k", 0, kMostTokens, sampling.top_k));
+    RETURN_IF_ERROR(
+        settings.ReadNumber("top_p", std::numeric_limits<float>::min(), 1, sampling.top_p));
+    RETURN_IF_ERROR(settings.ReadNumber("min_p", 0, 1, sampling.min_p));
+    RETURN_IF_ERROR(settings.ReadNumber("repetition_penalty", std::numeric_limits<float>::min(),
+                                        kLargest, sampling.repetition_penalty));
+    RETURN_IF_ERROR(settings.ReadNumber("min_new_tokens", 0, kMostTokens, config.min_new_tokens));
+    int32_t max_new_tokens = 0, max_length = 0;
+    RETURN_IF_ERROR(settings.ReadNumber("max_new_tokens", 1, kMostTokens, max_new_tokens));
+    RETURN_IF_ERROR(settings.ReadNumber("max_length", 1, kMostTokens, max_length));
+    if (max_new_tokens > 0) config.max_new_tokens = max_new_tokens;
+    if (max_length > 0) config.max_length = max_length;
+    RETURN_IF_ERROR(settings.ReadIds("eos_token_id", config.eos_token_ids));
+  }
+  if (config.eos_token_ids.empty()) {
+    ASSIGN_OR_RETURN(const Settings settings, Settings::Parse("config.json", config_json));
+    RETURN_IF_ERROR(settings.ReadIds("eos_token_id", config.eos_token_ids));
+  }
+  return config;
+}
+
+absl::Status CheckGenerateRequest(const GenerateRequest& request, const GenerationLimits& limits) {
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  constexpr double kLeastPositive = std::numeric_limits<float>::min();
+  RETURN_IF_ERROR(CheckRange("sampling.temperature", request.temperature, 0, kLargest));
+  RETURN_IF_ERROR(
+      CheckRange("sampling.top_k", request.top_k, 0, std::numeric_limits<int32_t>::max()));
+  RETURN_IF_ERROR(CheckRange("sampling.top_p", request.top_p, kLeastPositive, 1));
+  RETURN_IF_ERROR(CheckRange("sampling.min_p", request.min_p, 0, 1));
+  RETURN_IF_ERROR(CheckRange("sampling.repetition_penalty", request.repetition_penalty,
+                             kLeastPositive, kLargest));
+  RETURN_IF_ERROR(CheckRange("sampling.presence_penalty", request.presence_penalty, -2, 2));
+  RETURN_IF_ERROR(CheckRange("sampling.frequency_penalty", request.frequency_penalty, -2, 2));
+  for (const auto& [id, bias] : request.logit_bias) {
+    RETURN_IF_ERROR(CheckTokenId("sampling.logit_bias", id, limits));
+    RETURN_IF_ERROR(CheckRange("sampling.logit_bias", bias, -kLargest, kLargest));
+  }
+  RETURN_IF_ERROR(CheckRange("num_sequences", request.num_sequences, 1, 1024));
+  RETURN_IF_ERROR(CheckRange("output.top_logprobs", request.top_logprobs, 0, limits.vocab_size));
+  RETURN_IF_ERROR(CheckRange("stopping.min_new_tokens", request.min_new_tokens, 0,
+                             std::numeric_limits<int32_t>::max()));
+  if (request.max_new_tokens.has_value() &&
+      (*request.max_new_tokens < 1 || *request.max_new_tokens > limits.max_new_tokens)) {
+    return FieldError("stopping.max_new_tokens",
+                      absl::StrCat("is ", *request.max_new_tokens, "; this server allows 1 to ",
+                                   limits.max_new_tokens, " (--max_new_tokens)"));
+  }
+  for (const int32_t id : request.stop_token_ids) {
+    RETURN_IF_ERROR(CheckTokenId("stopping.stop_token_ids", id, limits));
+  }
+  for (const std::string& stop : request.stop) {
+    if (stop.empty()) return FieldError("stopping.stop", "has an empty string");
+  }
+  return absl::OkStatus();
+}
+
+void ResolveGeneration(const GenerateRequest& request, const GenerationConfig& config,
+                       const GenerationLimits& limits, int64_t prompt_tokens, uint64_t random_seed,
+                       SamplingParams& sampling, StoppingCriteria& stopping) {
+  sampling = config.sampling;
+  sampling.temperature = request.temperature.value_or(sampling.temperature);
+  sampling.top_k = request.top_k.value_or(sampling.top_k);
+  sampling.top_p = request.top_p.value_or(sampling.top_p);
+  sampling.min_p = request.min_p.value_or(sampling.min_p);
+  sampling.repetition_penalty = request.repetition_penalty.value_or(sampling.repetition_penalty);
+  sampling.presence_penalty = request.presence_penalty.value_or(0);
+  sampling.frequency_penalty = request.frequency_penalty.value_or(0);
+  sampling.logit_bias = request.logit_bias;
+  sampling.seed = request.seed.value_or(random_seed);
+
+  int64_t max_new_tokens;
+  if (request.max_new_tokens.has_value()) {
+    max_new_tokens = *request.max_new_tokens;
+  } else {
+    max_new_tokens = config.max_new_tokens.value_or(limits.max_new_tokens);
+    if (!config.max_new_tokens.has_value() && config.max_length.has_value()) {
+      max_new_tokens = *config.max_length - prompt_tokens;
+    }
+    max_new_tokens = std::min(
+        {max_new_tokens, int64_t{limits.max_new_tokens}, limits.cache_tokens - prompt_tokens});
+  }
+  max_new_tokens = std::min(max_new_tokens, limits.context_tokens - prompt_tokens);
+  // A prompt longer than max_length, or than the cache, still asks for one token; the latter is
+  // then refused.
+  stopping.max_new_tokens = static_cast<int32_t>(std::max<int64_t>(max_new_tokens, 1));
+  stopping.min_new_tokens =
+      std::min(request.min_new_tokens.value_or(config.min_new_tokens), stopping.max_new_tokens);
+  stopping.stop = request.stop;
+  stopping.stop_token_ids = request.stop_token_ids;
+  stopping.ignore_eos = request.ignore_eos;
+}
+
+}  // namespace attendant::engine

@@ -1,0 +1,55 @@
+#ifndef ATTENDANT_ENGINE_GENERATION_CONFIG_H_
+#define ATTENDANT_ENGINE_GENERATION_CONFIG_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "engine/request.h"
+
+namespace attendant::engine {
+
+// What a checkpoint says of how its text is generated: its generation_config.json.
+struct GenerationConfig {
+  // As the reference library reads it: without "do_sample": true the temperature is 0 (greedy), and
+  // with it top_k is 50 unless the file says otherwise.
+  SamplingParams sampling = {.temperature = 0};
+  std::vector<int32_t> eos_token_ids;
+  int32_t min_new_tokens = 0;
+  std::optional<int32_t> max_new_tokens;
+  std::optional<int32_t> max_length;  // of prompt and output together
+};
+
+// Reads the contents of generation_config.json; null: the folder has none. End-of-sequence ids are
+// taken from `config_json`, the contents of config.json, where the former has none.
+// INVALID_ARGUMENT names file, field, value and limit.
+absl::StatusOr<GenerationConfig> ReadGenerationConfig(const std::string* generation_config_json,
+                                                      absl::string_view config_json);
+
+// What bounds one generation.
+struct GenerationLimits {
+  int32_t vocab_size = 0;
+  int64_t context_tokens = 0;  // prompt and output together
+  int64_t cache_tokens = 0;    // that the key-value cache holds
+  int32_t max_new_tokens = 0;
+};
+
+// Checks what a request asks for, but for its prompt: INVALID_ARGUMENT with the field's path for
+// values outside their range, ids outside the vocabulary, and more than limits.max_new_tokens.
+absl::Status CheckGenerateRequest(const GenerateRequest& request, const GenerationLimits& limits);
+
+// The values in effect: the request's, else the checkpoint's. Without a seed takes `random_seed`.
+// max_new_tokens is cut to what the context leaves behind a prompt of `prompt_tokens` <
+// limits.context_tokens and, if the request does not set it, to what the cache holds. The request
+// was checked.
+void ResolveGeneration(const GenerateRequest& request, const GenerationConfig& config,
+                       const GenerationLimits& limits, int64_t prompt_tokens, uint64_t random_seed,
+                       SamplingParams& sampling, StoppingCriteria& stopping);
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_GENERATION_CONFIG_H_

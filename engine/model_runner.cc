@@ -1,0 +1,195 @@
+#include "engine/model_runner.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
+#include "engine/model/model_config.h"
+
+namespace attendant::engine {
+namespace {
+
+Pooling ToPooling(PoolingKind kind) {
+  switch (kind) {
+    case PoolingKind::kMean:
+      return Pooling::kMean;
+    case PoolingKind::kCls:
+      return Pooling::kCls;
+    case PoolingKind::kMax:
+      return Pooling::kMax;
+    case PoolingKind::kLastToken:
+      return Pooling::kLastToken;
+    case PoolingKind::kNone:
+      return Pooling::kNone;
+  }
+  return Pooling::kMean;
+}
+
+// As many blocks as the budget has, but no more than could ever be used.
+absl::StatusOr<int32_t> NumBlocks(const KvCacheOptions& cache, const EngineOptions& options,
+                                  int64_t max_tokens) {
+  const int64_t block_bytes = KvCache::BlockBytes(cache);
+  const int64_t affordable = options.kv_cache_bytes / block_bytes;
+  if (affordable < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a key-value cache of ", options.kv_cache_bytes,
+                     " bytes (--kv_cache_bytes) holds no block; one of ", cache.block_size,
+                     " tokens takes ", block_bytes));
+  }
+  const int64_t useful = (max_tokens + cache.block_size - 1) / cache.block_size *
+                         int64_t{options.max_running_sequences};
+  return static_cast<int32_t>(std::min({affordable, useful, int64_t{1} << 30}));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
+    const ModelSource& source, const Checkpoint& checkpoint, const EngineOptions& options,
+    KernelContext& context, std::shared_ptr<LoadedModel> model,
+    std::function<void(double)> progress) {
+  ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(checkpoint.config_json()));
+  ModelDescription& description = model->description;
+  description.max_tokens = config.max_position_embeddings;
+  if (model->sentence.max_tokens.has_value()) {
+    description.max_tokens = std::min(description.max_tokens, *model->sentence.max_tokens);
+  }
+  if (source.max_tokens.has_value()) {
+    if (*source.max_tokens < 1 || *source.max_tokens > description.max_tokens) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("max_tokens of model \"", source.name, "\" is ", *source.max_tokens,
+                       "; the checkpoint allows 1 to ", description.max_tokens));
+    }
+    description.max_tokens = *source.max_tokens;
+  }
+
+  ASSIGN_OR_RETURN(const ArchitectureSpec* spec, FindArchitecture(config.model_type));
+  const bool is_decoder = spec->stack == Stack::kDecoder;
+  TransformerOptions transformer_options;
+  transformer_options.dtype =
+      source.dtype.value_or(CpuMultipliesBFloat16() ? DataType::kBFloat16 : DataType::kFloat32);
+  // Prompts come in chunks; an encoder's input is computed whole.
+  transformer_options.max_batch_tokens =
+      is_decoder ? options.max_batch_tokens
+                 : std::max(options.max_batch_tokens, description.max_tokens);
+  transformer_options.max_logit_rows = options.max_running_sequences;
+  transformer_options.strict_kernels = options.strict_kernels;
+  ASSIGN_OR_RETURN(
+      std::unique_ptr<Transformer> transformer,
+      Transformer::Load(checkpoint, transformer_options, context, std::move(progress)));
+
+  description.name = source.name;
+  description.path = source.path;
+  description.architecture = config.model_type;
+  description.kind = is_decoder ? "decoder" : "encoder";
+  description.num_parameters = transformer->num_parameters();
+  description.dtype = transformer_options.dtype;
+  description.weight_bytes = transformer->weight_bytes();
+  description.embedding_size = is_decoder ? 0 : config.hidden_size;
+  description.vocab_size = config.vocab_size;
+  description.num_layers = config.num_hidden_layers;
+  description.num_heads = config.num_attention_heads;
+  description.heads = transformer->heads();
+  if (model->tokenizer != nullptr)
+    description.tokenizer_kind = std::string(model->tokenizer->kind());
+  description.default_pooling = ToPooling(model->sentence.pooling);
+  description.default_normalize = model->sentence.normalize;
+  for (const auto& [name, prompt] : model->sentence.prompts)
+    description.prompt_names.push_back(name);
+  description.can_encode = !is_decoder;
+  description.can_generate = is_decoder && transformer->has_language_model_head();
+  model->hidden_size = config.hidden_size;
+  model->type_vocab_size = config.type_vocab_size;
+  model->max_encode_bytes = options.max_encode_bytes;
+
+  auto runner = std::unique_ptr<ModelRunner>(new ModelRunner(model));
+  runner->workspace_bytes_ = transformer->workspace_bytes();
+  runner->num_reference_kernels_ = transformer->num_reference_kernels();
+  if (!is_decoder) {
+    runner->network_ = std::make_unique<TransformerNetwork>(std::move(transformer), nullptr);
+    runner->encode_ =
+        std::make_unique<EncodeRunner>(*runner->network_, context, options.max_batch_tokens);
+  } else {
+    KvCacheOptions cache_options = transformer->cache_options(options.kv_cache_block_size);
+    ASSIGN_OR_RETURN(cache_options.num_blocks,
+                     NumBlocks(cache_options, options, description.max_tokens));
+    auto cache = std::make_unique<KvCache>(cache_options);
+    description.kv_cache_bytes = cache->size_bytes();
+    runner->network_ =
+        std::make_unique<TransformerNetwork>(std::move(transformer), std::move(cache));
+    GenerateRunnerOptions runner_options;
+    runner_options.scheduler.max_batch_tokens = options.max_batch_tokens;
+    runner_options.scheduler.max_running_sequences =
+        std::min(options.max_running_sequences, options.max_batch_tokens);
+    runner_options.target_step_time = options.target_step_time;
+    runner_options.num_blocks = cache_options.num_blocks;
+    runner_options.block_size = cache_options.block_size;
+    runner_options.max_logit_rows = transformer_options.max_logit_rows;
+    runner->generate_ = std::make_unique<GenerateRunner>(*runner->network_, runner_options);
+    model->generation_limits = {
+        .vocab_size = config.vocab_size,
+        .context_tokens = description.max_tokens,
+        .cache_tokens = int64_t{cache_options.num_blocks} * cache_options.block_size,
+        .max_new_tokens = options.max_new_tokens};
+  }
+  runner->PublishStats();
+  return runner;
+}
+
+void ModelRunner::EndOverdue(absl::Time now) {
+  if (encode_ != nullptr) encode_->EndOverdue(now);
+  if (generate_ != nullptr) generate_->EndOverdue(now);
+}
+
+void ModelRunner::EndAll(const absl::Status& status) {
+  if (encode_ != nullptr) encode_->EndAll(status);
+  if (generate_ != nullptr) generate_->EndAll(status);
+}
+
+bool ModelRunner::Step(const std::function<void(const StepReport&)>& report) {
+  StepReport step{.model = model_->description.name};
+  bool stepped = false;
+  if (encode_ != nullptr && encode_->Step(step)) {
+    report(step);
+    stepped = true;
+  }
+  if (generate_ != nullptr && generate_->Step(step)) {
+    report(step);
+    stepped = true;
+  }
+  return stepped;
+}
+
+bool ModelRunner::has_jobs() const {
+  return (encode_ != nullptr && encode_->has_jobs()) ||
+         (generate_ != nullptr && generate_->has_jobs());
+}
+
+absl::Time ModelRunner::next_deadline() const {
+  absl::Time next = absl::InfiniteFuture();
+  if (encode_ != nullptr) next = std::min(next, encode_->next_deadline());
+  if (generate_ != nullptr) next = std::min(next, generate_->next_deadline());
+  return next;
+}
+
+void ModelRunner::PublishStats() {
+  ModelStats stats;
+  stats.name = model_->description.name;
+  stats.weight_bytes = model_->description.weight_bytes;
+  stats.kv_cache_bytes = model_->description.kv_cache_bytes;
+  if (encode_ != nullptr) {
+    stats.requests_running += encode_->num_running();
+    stats.tokens_waiting += encode_->num_tokens_waiting();
+  }
+  if (generate_ != nullptr) {
+    stats.requests_running += generate_->num_running();
+    stats.tokens_waiting += generate_->num_tokens_waiting();
+    stats.kv_cache_usage_ratio = generate_->cache_usage_ratio();
+    stats.preemptions = generate_->num_preemptions();
+  }
+  absl::MutexLock lock(&model_->mutex);
+  model_->stats = std::move(stats);
+}
+
+}  // namespace attendant::engine

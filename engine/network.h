@@ -1,0 +1,54 @@
+#ifndef ATTENDANT_ENGINE_NETWORK_H_
+#define ATTENDANT_ENGINE_NETWORK_H_
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "absl/types/span.h"
+#include "engine/base/tensor.h"
+#include "engine/batch.h"
+#include "engine/kv_cache/kv_cache.h"
+#include "engine/model/transformer.h"
+
+namespace attendant::engine {
+
+// What a step runs: a transformer with its cache; in tests, a fake.
+class Network {
+ public:
+  virtual ~Network() = default;
+
+  virtual int32_t vocab_size() const = 0;
+  virtual int32_t hidden_size() const = 0;
+  virtual int32_t num_layers() const = 0;
+
+  // As those of Transformer. They may throw: oneDNN or memory failed.
+  using HiddenStateObserver = Transformer::HiddenStateObserver;
+  virtual ConstMatrix Forward(const Batch& batch, HiddenStateObserver observer) = 0;
+  virtual Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) = 0;
+};
+
+class TransformerNetwork : public Network {
+ public:
+  // `cache` is null for an encoder.
+  TransformerNetwork(std::unique_ptr<Transformer> transformer, std::unique_ptr<KvCache> cache)
+      : transformer_(std::move(transformer)), cache_(std::move(cache)) {}
+
+  int32_t vocab_size() const override { return transformer_->config().vocab_size; }
+  int32_t hidden_size() const override { return transformer_->config().hidden_size; }
+  int32_t num_layers() const override { return transformer_->config().num_hidden_layers; }
+  ConstMatrix Forward(const Batch& batch, HiddenStateObserver observer) override {
+    return transformer_->Forward(batch, cache_.get(), observer);
+  }
+  Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) override {
+    return transformer_->Logits(hidden, rows);
+  }
+
+ private:
+  const std::unique_ptr<Transformer> transformer_;
+  const std::unique_ptr<KvCache> cache_;
+};
+
+}  // namespace attendant::engine
+
+#endif  // ATTENDANT_ENGINE_NETWORK_H_

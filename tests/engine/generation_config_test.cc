@@ -1,0 +1,113 @@
+#include "engine/generation_config.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/support/status_matchers.h"
+
+namespace attendant::engine {
+namespace {
+
+using ::attendant::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+absl::StatusOr<GenerationConfig> Read(const std::string& json, const std::string& config = "{}") {
+  return ReadGenerationConfig(&json, config);
+}
+
+TEST(ReadGenerationConfigTest, WithoutAFileOutputIsGreedyAndConfigJsonNamesTheEnd) {
+  ASSERT_OK_AND_ASSIGN(const auto config, ReadGenerationConfig(nullptr, R"({"eos_token_id": 7})"));
+  EXPECT_EQ(config.sampling.temperature, 0);
+  EXPECT_EQ(config.sampling.top_k, 0);
+  EXPECT_THAT(config.eos_token_ids, ElementsAre(7));
+}
+
+TEST(ReadGenerationConfigTest, DoSampleBringsTheReferencesDefaults) {
+  ASSERT_OK_AND_ASSIGN(auto config, Read(R"({"do_sample": true})"));
+  EXPECT_EQ(config.sampling.temperature, 1);
+  EXPECT_EQ(config.sampling.top_k, 50);
+  ASSERT_OK_AND_ASSIGN(config,
+                       Read(R"({"do_sample": true, "temperature": 0.6, "top_k": 5, "top_p": 0.9,
+                                        "min_p": 0.1, "repetition_penalty": 1.1})"));
+  EXPECT_FLOAT_EQ(config.sampling.temperature, 0.6f);
+  EXPECT_EQ(config.sampling.top_k, 5);
+  EXPECT_FLOAT_EQ(config.sampling.top_p, 0.9f);
+  EXPECT_FLOAT_EQ(config.sampling.min_p, 0.1f);
+  EXPECT_FLOAT_EQ(config.sampling.repetition_penalty, 1.1f);
+}
+
+TEST(ReadGenerationConfigTest, ATemperatureWithoutDoSampleIsNotUsed) {
+  ASSERT_OK_AND_ASSIGN(const auto config, Read(R"({"temperature": 0.6, "top_k": 5})"));
+  EXPECT_EQ(config.sampling.temperature, 0);
+  EXPECT_EQ(config.sampling.top_k, 5);
+}
+
+TEST(ReadGenerationConfigTest, EndTokensAreOneOrAList) {
+  ASSERT_OK_AND_ASSIGN(auto config, Read(R"({"eos_token_id": [3, 4]})", R"({"eos_token_id": 7})"));
+  EXPECT_THAT(config.eos_token_ids, ElementsAre(3, 4));
+  ASSERT_OK_AND_ASSIGN(config, Read(R"({"eos_token_id": null})", R"({})"));
+  EXPECT_THAT(config.eos_token_ids, IsEmpty());
+}
+
+TEST(ReadGenerationConfigTest, MalformedFilesNameTheField) {
+  EXPECT_THAT(Read("[]"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("generation_config.json")));
+  EXPECT_THAT(Read("{"), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Read(R"({"top_p": 3})"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("top_p is 3")));
+  EXPECT_THAT(Read(R"({"do_sample": "yes"})"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("do_sample")));
+  EXPECT_THAT(Read(R"({"eos_token_id": [1, -2]})"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("eos_token_id is -2")));
+}
+
+struct Effective {
+  SamplingParams sampling;
+  StoppingCriteria stopping;
+};
+
+Effective Resolve(const GenerateRequest& request, const GenerationConfig& config,
+                  int64_t prompt_tokens) {
+  const GenerationLimits limits{
+      .vocab_size = 10, .context_tokens = 100, .cache_tokens = 80, .max_new_tokens = 50};
+  Effective effective;
+  ResolveGeneration(request, config, limits, prompt_tokens, 77, effective.sampling,
+                    effective.stopping);
+  return effective;
+}
+
+TEST(ResolveGenerationTest, TheRequestComesBeforeTheFile) {
+  GenerationConfig config;
+  config.sampling.temperature = 0.5f;
+  config.sampling.top_k = 9;
+  GenerateRequest request;
+  request.temperature = 0;
+  request.seed = 5;
+  const Effective effective = Resolve(request, config, 10);
+  EXPECT_EQ(effective.sampling.temperature, 0);
+  EXPECT_EQ(effective.sampling.top_k, 9);
+  EXPECT_EQ(effective.sampling.seed, 5);
+  EXPECT_EQ(Resolve({}, config, 10).sampling.seed, 77);
+}
+
+TEST(ResolveGenerationTest, MaxNewTokensIsWhatIsAskedOrWhatFits) {
+  GenerateRequest asks;
+  asks.max_new_tokens = 40;
+  EXPECT_EQ(Resolve(asks, {}, 10).stopping.max_new_tokens, 40);
+  EXPECT_EQ(Resolve(asks, {}, 75).stopping.max_new_tokens, 25) << "the context";
+  EXPECT_EQ(Resolve({}, {}, 10).stopping.max_new_tokens, 50) << "the server's limit";
+  EXPECT_EQ(Resolve({}, {}, 60).stopping.max_new_tokens, 20) << "the cache";
+  GenerationConfig config;
+  config.max_length = 30;
+  EXPECT_EQ(Resolve({}, config, 10).stopping.max_new_tokens, 20);
+  EXPECT_EQ(Resolve({}, config, 35).stopping.max_new_tokens, 1);
+  config.max_new_tokens = 5;
+  EXPECT_EQ(Resolve({}, config, 10).stopping.max_new_tokens, 5);
+  GenerateRequest least;
+  least.min_new_tokens = 99;
+  EXPECT_EQ(Resolve(least, config, 10).stopping.min_new_tokens, 5);
+}
+
+}  // namespace
+}  // namespace attendant::engine
