@@ -35,33 +35,42 @@ void ConvertToFloat(const uint16_t* from, int64_t size, float* to) {
                           HWY_ATTR { StoreFloats(LoadFloats(from + i, count), to + i, count); });
 }
 
-void Transpose(const uint32_t* const* rows, int64_t num_rows, int64_t size, int64_t width,
-               uint32_t* out) {
+// 4 x 4 words from rows a, b, c, e, as columns of `to`.
+HWY_INLINE void TransposeTile(const uint32_t* a, const uint32_t* b, const uint32_t* c,
+                              const uint32_t* e, int64_t width, uint32_t* to) {
   const hn::FixedTag<uint32_t, 4> d;
   const hn::FixedTag<uint64_t, 2> d64;
-  int64_t j = 0;
-  for (; j + 4 <= num_rows; j += 4) {
-    int64_t i = 0;
-    for (; i + 4 <= size; i += 4) {
-      const auto a = hn::LoadU(d, rows[j] + i), b = hn::LoadU(d, rows[j + 1] + i);
-      const auto c = hn::LoadU(d, rows[j + 2] + i), e = hn::LoadU(d, rows[j + 3] + i);
-      const auto ab_low = hn::BitCast(d64, hn::InterleaveLower(d, a, b));
-      const auto ab_high = hn::BitCast(d64, hn::InterleaveUpper(d, a, b));
-      const auto ce_low = hn::BitCast(d64, hn::InterleaveLower(d, c, e));
-      const auto ce_high = hn::BitCast(d64, hn::InterleaveUpper(d, c, e));
-      uint32_t* to = out + i * width + j;
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_low, ce_low)), d, to);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_low, ce_low)), d, to + width);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_high, ce_high)), d, to + 2 * width);
-      hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_high, ce_high)), d, to + 3 * width);
-    }
-    for (; i < size; ++i) {
-      for (int64_t row = j; row < j + 4; ++row) out[i * width + row] = rows[row][i];
+  const auto va = hn::LoadU(d, a), vb = hn::LoadU(d, b);
+  const auto vc = hn::LoadU(d, c), ve = hn::LoadU(d, e);
+  const auto ab_low = hn::BitCast(d64, hn::InterleaveLower(d, va, vb));
+  const auto ab_high = hn::BitCast(d64, hn::InterleaveUpper(d, va, vb));
+  const auto ce_low = hn::BitCast(d64, hn::InterleaveLower(d, vc, ve));
+  const auto ce_high = hn::BitCast(d64, hn::InterleaveUpper(d, vc, ve));
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_low, ce_low)), d, to);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_low, ce_low)), d, to + width);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab_high, ce_high)), d, to + 2 * width);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab_high, ce_high)), d, to + 3 * width);
+}
+
+void Transpose(const uint32_t* const* rows, int64_t num_rows, int64_t size, int64_t width,
+               uint32_t* out) {
+  // A cache line of every row, before the next: columns of `out` lie at a power of two from each
+  // other, so few of them fit the cache at once.
+  constexpr int64_t kLine = 16;
+  const int64_t whole_rows = num_rows / 4 * 4, whole_size = size / 4 * 4;
+  for (int64_t line = 0; line < whole_size; line += kLine) {
+    const int64_t end = HWY_MIN(line + kLine, whole_size);
+    for (int64_t j = 0; j < whole_rows; j += 4) {
+      for (int64_t i = line; i < end; i += 4) {
+        TransposeTile(rows[j] + i, rows[j + 1] + i, rows[j + 2] + i, rows[j + 3] + i, width,
+                      out + i * width + j);
+      }
     }
   }
   for (int64_t i = 0; i < size; ++i) {
-    for (int64_t row = j; row < width; ++row)
-      out[i * width + row] = row < num_rows ? rows[row][i] : 0;
+    for (int64_t j = i < whole_size ? whole_rows : 0; j < width; ++j) {
+      out[i * width + j] = j < num_rows ? rows[j][i] : 0;
+    }
   }
 }
 
@@ -169,22 +178,44 @@ HWY_INLINE float Largest(const float* x, int64_t size) {
     return largest;
   }
   FloatVec largest = hn::LoadU(d, x + size - lanes);  // overlaps the rest
-  for (int64_t i = 0; i + lanes <= size; i += lanes)
+  FloatVec other = largest;
+  int64_t i = 0;
+  for (; i + 2 * lanes <= size; i += 2 * lanes) {
     largest = hn::Max(largest, hn::LoadU(d, x + i));
+    other = hn::Max(other, hn::LoadU(d, x + i + lanes));
+  }
+  if (i + lanes <= size) largest = hn::Max(largest, hn::LoadU(d, x + i));
+  largest = hn::Max(largest, other);
   return hn::ReduceMax(d, largest);
 }
 
-// weights = exp(scores - shift); returns their sum.
+HWY_INLINE void StoreWeights(FloatVec v, float* to, size_t count) { StoreFloats(v, to, count); }
+
+// Without a look for NaN that rounding would turn into a number: exp gives none of those.
+HWY_INLINE void StoreWeights(FloatVec v, uint16_t* to, size_t count) {
+  const hn::Rebind<uint32_t, Floats> d;
+  const auto bits = hn::BitCast(d, v);
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1));
+  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(d, 0x7fff))));
+  const auto halves = hn::TruncateTo(Halves(), rounded);
+  if (count == hn::Lanes(d)) {
+    hn::StoreU(halves, Halves(), to);
+  } else {
+    hn::StoreN(halves, Halves(), to, count);
+  }
+}
+
+// weights = exp(scores - shift), shift >= scores; returns their sum.
 template <typename T>
 HWY_INLINE float ExpAndSum(const float* scores, int64_t size, float shift, T* weights) {
   const Floats d;
   const FloatVec s = hn::Set(d, shift);
   FloatVec sum = hn::Zero(d);
   ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
-    FloatVec e = Exp(hn::Sub(LoadFloats(scores + i, count), s));
+    FloatVec e = ExpOfNegative(hn::Sub(LoadFloats(scores + i, count), s));
     if (count < hn::Lanes(d)) e = hn::IfThenElseZero(hn::FirstN(d, count), e);
     sum = hn::Add(sum, e);
-    StoreFloats(e, weights + i, count);
+    StoreWeights(e, weights + i, count);
   });
   return hn::ReduceSum(d, sum);
 }

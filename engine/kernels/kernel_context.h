@@ -25,10 +25,10 @@ bool CpuMultipliesBFloat16();
 // when there is none.
 class KernelContext {
  public:
-  // `num_threads` >= 1. The team is pinned, from inside its parallel regions, to `num_threads` of
-  // the processors that the process may run on, if there are so many; pass pin_threads = false
-  // where several processes share the processors. Threads made later by the calling thread inherit
-  // its processor: make them before, or elsewhere.
+  // `num_threads` >= 1 (one is taken in a build with ThreadSanitizer). The team is pinned, from
+  // inside its parallel regions, to `num_threads` of the processors that the process may run on, if
+  // there are so many; pass pin_threads = false where several processes share the processors.
+  // Threads made later by the calling thread inherit its processor: make them before, or elsewhere.
   explicit KernelContext(int num_threads, bool pin_threads = true);
   ~KernelContext();
   KernelContext(const KernelContext&) = delete;

@@ -80,17 +80,12 @@ HWY_INLINE void StoreFloats(FloatVec v, uint16_t* to, size_t count) {
   }
 }
 
-// exp(x) within 2 units in the last place: 0 below -87.3, infinity above 88.7, NaN for NaN.
-//
-// x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) by its Taylor polynomial, economised; 2^n into the
-// exponent's bits.
-HWY_INLINE FloatVec Exp(FloatVec x) {
+// For exp(x): n, and the polynomial that approximates exp(r), where x = n ln 2 + r with
+// |r| <= ln 2 / 2, so that exp(x) = 2^n exp(r) within 2 units in the last place.
+HWY_INLINE FloatVec ReduceExp(FloatVec x, FloatVec& n) {
   const Floats d;
-  const hn::Rebind<int32_t, Floats> di;
-  const FloatVec too_large = hn::Set(d, 88.72283f);
-  const FloatVec clamped = hn::Min(x, too_large);
-  const FloatVec n = hn::Round(hn::Mul(clamped, hn::Set(d, 1.44269504f)));
-  FloatVec r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), clamped);
+  n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504f)));
+  FloatVec r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
   r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
   FloatVec p = hn::Set(d, 1.9875691500e-4f);
   p = hn::MulAdd(p, r, hn::Set(d, 1.3981999507e-3f));
@@ -98,14 +93,36 @@ HWY_INLINE FloatVec Exp(FloatVec x) {
   p = hn::MulAdd(p, r, hn::Set(d, 4.1665795894e-2f));
   p = hn::MulAdd(p, r, hn::Set(d, 1.6666665459e-1f));
   p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
-  p = hn::Add(hn::MulAdd(hn::Mul(p, r), r, r), hn::Set(d, 1.0f));
+  return hn::Add(hn::MulAdd(hn::Mul(p, r), r, r), hn::Set(d, 1.0f));
+}
+
+// 2^e, into the bits of a float's exponent.
+template <typename V>
+HWY_INLINE FloatVec PowerOf2(V e) {
+  const hn::Rebind<int32_t, Floats> di;
+  return hn::BitCast(Floats(), hn::ShiftLeft<23>(hn::Add(e, hn::Set(di, 127))));
+}
+
+// exp(x) for x <= 0: 0 below -87.3, NaN for NaN.
+HWY_INLINE FloatVec ExpOfNegative(FloatVec x) {
+  const Floats d;
+  FloatVec n;
+  const FloatVec p = ReduceExp(x, n);
+  const FloatVec result = hn::Mul(p, PowerOf2(hn::ConvertTo(hn::Rebind<int32_t, Floats>(), n)));
+  return hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.33654f)), result);
+}
+
+// exp(x): 0 below -87.3, infinity above 88.7, NaN for NaN.
+HWY_INLINE FloatVec Exp(FloatVec x) {
+  const Floats d;
+  const hn::Rebind<int32_t, Floats> di;
+  const FloatVec too_large = hn::Set(d, 88.72283f);
+  FloatVec n;
+  const FloatVec p = ReduceExp(hn::Min(x, too_large), n);
   // In two halves, as 2^128 is not a float.
   const auto exponent = hn::ConvertTo(di, n);
   const auto half = hn::ShiftRight<1>(exponent);
-  const auto power = [&](auto e) HWY_ATTR {
-    return hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(e, hn::Set(di, 127))));
-  };
-  FloatVec result = hn::Mul(hn::Mul(p, power(half)), power(hn::Sub(exponent, half)));
+  FloatVec result = hn::Mul(hn::Mul(p, PowerOf2(half)), PowerOf2(hn::Sub(exponent, half)));
   result = hn::IfThenElse(hn::Gt(x, too_large), hn::Inf(d), result);
   result = hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.33654f)), result);
   return hn::IfThenElse(hn::IsNaN(x), x, result);
