@@ -11,6 +11,7 @@
 #include "absl/container/btree_map.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/mapped_file.h"
@@ -33,6 +34,10 @@ constexpr absl::string_view kConversion =
     "save_file({k: v.clone().contiguous() for f in glob.glob(d + '/pytorch_model*.bin') "
     "for k, v in torch.load(f, map_location='cpu', weights_only=True).items()}, "
     "d + '/model.safetensors', metadata={'format': 'pt'})\" ";
+
+std::string ShellQuoted(absl::string_view text) {
+  return absl::StrCat("'", absl::StrReplaceAll(text, {{"'", R"('\'')"}}), "'");
+}
 
 // Whether `name` is a relative path that cannot leave its folder. Links are followed: model caches
 // are made of them.
@@ -220,7 +225,7 @@ absl::Status HuggingFaceCheckpoint::NoWeights() const {
         absl::StrCat(folder_, " holds its weights as a pickle (",
                      *std::min_element(pickles.begin(), pickles.end()),
                      "), which can run code when read, and is not read here. Convert it with:\n",
-                     kConversion, folder_));
+                     kConversion, ShellQuoted(folder_)));
   }
   if (!ggufs.empty()) {
     return absl::NotFoundError(absl::StrCat(folder_, " has neither ", kWeights, " nor ", kIndex,

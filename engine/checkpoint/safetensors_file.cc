@@ -100,9 +100,16 @@ absl::Status CheckEntry(absl::string_view file, absl::string_view tensor, const 
     return MalformedTensor(file, tensor,
                            absl::StrCat("the shape ", ShapeString(entry.shape), " is too large"));
   }
-  const StorageFormat* format = FindSafetensorsFormat(entry.dtype);
-  if (format == nullptr) return absl::OkStatus();
   const uint64_t num_bytes = entry.end - entry.begin;
+  const StorageFormat* format = FindSafetensorsFormat(entry.dtype);
+  if (format == nullptr) {
+    // Of an unknown dtype only this is sure: a value takes a bit or more.
+    if (static_cast<uint64_t>(num_elements) / 8 <= num_bytes) return absl::OkStatus();
+    return MalformedTensor(
+        file, tensor,
+        absl::StrCat("data_offsets [", entry.begin, ", ", entry.end, "] span ", num_bytes,
+                     " bytes, too few for ", num_elements, " values of any dtype"));
+  }
   const uint64_t element_bytes = static_cast<uint64_t>(format->block_bytes);
   if (num_bytes % element_bytes != 0 ||
       num_bytes / element_bytes != static_cast<uint64_t>(num_elements)) {

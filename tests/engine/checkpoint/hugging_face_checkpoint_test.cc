@@ -23,6 +23,7 @@ using ::attendant::testing::IsOk;
 using ::attendant::testing::StatusIs;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Optional;
 
@@ -192,7 +193,8 @@ TEST_F(HuggingFaceCheckpointTest, SaysHowToConvertAPickle) {
     Write(name, "pickle");
     EXPECT_THAT(Open(), StatusIs(absl::StatusCode::kUnimplemented,
                                  AllOf(HasSubstr(name), HasSubstr("weights_only=True"),
-                                       HasSubstr("python3 -c \"import"))));
+                                       HasSubstr("python3 -c \"import"),
+                                       EndsWith(absl::StrCat(" '", folder_.string(), "'")))));
     fs::remove(folder_ / name);
   }
 }

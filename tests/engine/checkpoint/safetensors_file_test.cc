@@ -168,6 +168,8 @@ TEST(SafetensorsFileTest, RefusesHostileHeaders) {
       {"greatest offset", one(Entry("F32", "[4]", "[0,18446744073709551615]")),
        "within the 16 bytes of data"},
       {"unknown dtype outside", one(Entry("Q17", "[4]", "[0,17]")), "within the 16 bytes of data"},
+      {"unknown dtype, shape beyond its bytes", one(Entry("Q17", "[1000]", "[0,16]")),
+       "too few for 1000 values of any dtype"},
       {"hole before", one(Entry("F32", "[3]", "[4,16]")), "leaving a hole"},
       {"hole after", one(Entry("F32", "[3]", "[0,12]")), "take 12 bytes, but 16 follow"},
       {"hole between",
