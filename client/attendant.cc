@@ -18,6 +18,7 @@
 #include "client/cli/flags.h"
 #include "client/cli/terminal.h"
 #include "client/status.h"
+#include "google/protobuf/stubs/logging.h"
 
 namespace attendant::client {
 namespace {
@@ -110,13 +111,21 @@ absl::string_view FindForeignFlag(const Command& command,
 }
 
 // What to do about an error; nothing where the error says it all.
-std::string AdviceFor(const absl::Status& status) {
+std::string AdviceFor(const Command& command, const absl::Status& status) {
+  const std::vector<std::string> details = DetailLines(status);
+  const auto is_about_model = [](absl::string_view line) {
+    return absl::StartsWith(line, "model: ");
+  };
+  if (std::any_of(details.begin(), details.end(), is_about_model)) {
+    return "--model names one; `attendant models` lists them.";
+  }
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:
       return absl::StrCat("Is a server running at ", absl::GetFlag(FLAGS_address),
                           "? `./dev serve` starts one; --address names another.");
     case absl::StatusCode::kNotFound:
     case absl::StatusCode::kFailedPrecondition:
+      if (command.name == "health") return "";
       return "`attendant models` lists the models and what each of them serves.";
     case absl::StatusCode::kDeadlineExceeded:
       return "A longer --deadline would let it finish.";
@@ -133,7 +142,8 @@ int Run(const Command& command, const Arguments& arguments) {
   if (status.ok()) return EXIT_SUCCESS;
   std::cout << std::flush;
   std::cerr << "attendant " << command.name << ": " << Describe(status) << "\n";
-  if (const std::string advice = AdviceFor(status); !advice.empty()) std::cerr << advice << "\n";
+  if (const std::string advice = AdviceFor(command, status); !advice.empty())
+    std::cerr << advice << "\n";
   return EXIT_FAILURE;
 }
 
@@ -152,6 +162,9 @@ int Main(int argc, char** argv) {
       address != nullptr && *address != '\0') {
     absl::SetFlag(&FLAGS_address, address);
   }
+  // Text that is not UTF-8 is refused by the server, with its place: what protobuf logs besides is
+  // no help.
+  google::protobuf::SetLogHandler(nullptr);
   absl::SetProgramUsageMessage("attendant COMMAND; `attendant help` lists the commands");
   const std::vector<char*> positional = absl::ParseCommandLine(argc, argv);
   if (positional.size() < 2) return Help("");

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -31,6 +32,55 @@ std::string WithColon(absl::string_view subject, absl::string_view text) {
   return absl::StrCat(subject, ": ", text);
 }
 
+// A detail in words, and the parts of it that a message may have said already.
+struct Detail {
+  std::string line;
+  std::vector<std::string> parts;
+};
+
+// Collects the violations of a BadRequest, PreconditionFailure or QuotaFailure.
+template <typename Violations, typename Subject>
+void AddViolations(const Violations& violations, Subject subject, std::vector<Detail>& details) {
+  for (const auto& violation : violations) {
+    const std::string& what = (violation.*subject)();
+    details.push_back({WithColon(what, violation.description()), {what, violation.description()}});
+  }
+}
+
+std::vector<Detail> Details(const absl::Status& status) {
+  using google::rpc::BadRequest;
+  using google::rpc::PreconditionFailure;
+  using google::rpc::QuotaFailure;
+  std::vector<Detail> details;
+  if (const auto bad = FindDetail<BadRequest>(status)) {
+    AddViolations(bad->field_violations(), &BadRequest::FieldViolation::field, details);
+  }
+  if (const auto failed = FindDetail<PreconditionFailure>(status)) {
+    AddViolations(failed->violations(), &PreconditionFailure::Violation::subject, details);
+  }
+  if (const auto quota = FindDetail<QuotaFailure>(status)) {
+    AddViolations(quota->violations(), &QuotaFailure::Violation::subject, details);
+  }
+  if (const auto resource = FindDetail<google::rpc::ResourceInfo>(status)) {
+    const std::string name =
+        absl::StrCat(resource->resource_type(), " '", resource->resource_name(), "'");
+    details.push_back({WithColon(name, resource->description()),
+                       {resource->resource_name(), resource->description()}});
+  }
+  if (const auto error = FindDetail<google::rpc::ErrorInfo>(status)) {
+    std::vector<std::pair<std::string, std::string>> sorted(error->metadata().begin(),
+                                                            error->metadata().end());
+    std::sort(sorted.begin(), sorted.end());
+    const std::string values = absl::StrJoin(sorted, ", ", absl::PairFormatter(" = "));
+    details.push_back({WithColon(error->reason(), values), {values}});
+  }
+  if (const auto delay = RetryDelay(status)) {
+    const std::string line = absl::StrCat("try again in ", absl::FormatDuration(*delay));
+    details.push_back({line, {line}});
+  }
+  return details;
+}
+
 }  // namespace
 
 absl::Status FromGrpcStatus(const grpc::Status& status) {
@@ -46,36 +96,7 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
 
 std::vector<std::string> DetailLines(const absl::Status& status) {
   std::vector<std::string> lines;
-  if (const auto bad = FindDetail<google::rpc::BadRequest>(status)) {
-    for (const auto& violation : bad->field_violations()) {
-      lines.push_back(WithColon(violation.field(), violation.description()));
-    }
-  }
-  if (const auto failed = FindDetail<google::rpc::PreconditionFailure>(status)) {
-    for (const auto& violation : failed->violations()) {
-      lines.push_back(WithColon(violation.subject(), violation.description()));
-    }
-  }
-  if (const auto quota = FindDetail<google::rpc::QuotaFailure>(status)) {
-    for (const auto& violation : quota->violations()) {
-      lines.push_back(WithColon(violation.subject(), violation.description()));
-    }
-  }
-  if (const auto resource = FindDetail<google::rpc::ResourceInfo>(status)) {
-    const std::string name =
-        absl::StrCat(resource->resource_type(), " '", resource->resource_name(), "'");
-    lines.push_back(WithColon(name, resource->description()));
-  }
-  if (const auto error = FindDetail<google::rpc::ErrorInfo>(status)) {
-    std::vector<std::pair<std::string, std::string>> sorted(error->metadata().begin(),
-                                                            error->metadata().end());
-    std::sort(sorted.begin(), sorted.end());
-    const std::string values = absl::StrJoin(sorted, ", ", absl::PairFormatter(" = "));
-    lines.push_back(WithColon(error->reason(), values));
-  }
-  if (const auto delay = RetryDelay(status)) {
-    lines.push_back(absl::StrCat("try again in ", absl::FormatDuration(*delay)));
-  }
+  for (Detail& detail : Details(status)) lines.push_back(std::move(detail.line));
   return lines;
 }
 
@@ -88,8 +109,11 @@ std::optional<absl::Duration> RetryDelay(const absl::Status& status) {
 
 std::string Describe(const absl::Status& status) {
   std::string text = absl::StrCat(absl::StatusCodeToString(status.code()), ": ", status.message());
-  for (const std::string& line : DetailLines(status)) {
-    if (!absl::StrContains(status.message(), line)) absl::StrAppend(&text, "\n  ", line);
+  for (const Detail& detail : Details(status)) {
+    const bool is_known = absl::c_all_of(detail.parts, [&status](absl::string_view part) {
+      return absl::StrContains(status.message(), part);
+    });
+    if (!is_known) absl::StrAppend(&text, "\n  ", detail.line);
   }
   return text;
 }

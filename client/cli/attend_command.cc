@@ -105,10 +105,11 @@ absl::StatusOr<AttentionProblem> ProblemFromFlags() {
   return problem;
 }
 
+constexpr int64_t kMaxNumbers = 24;  // in a row of a picture; more are shades alone
+
 // One head's weights as a picture: a row for each query, in percent where there is room for
 // numbers.
 void DrawHead(absl::Span<const float> weights, int64_t num_queries, int64_t num_keys) {
-  static constexpr int64_t kMaxNumbers = 24;
   static constexpr int64_t kMaxCells = 64;
   const int64_t rows = std::min(num_queries, kMaxCells);
   const int64_t columns = std::min(num_keys, kMaxCells);
@@ -139,12 +140,13 @@ void DrawWeights(const FloatTensor& weights) {
   const int64_t size = num_queries * num_keys;
   const int64_t num_heads = size > 0 ? static_cast<int64_t>(weights.values.size()) / size : 0;
   for (int64_t head = 0; head < std::min(num_heads, kMaxHeads); ++head) {
-    std::cout << Bold(absl::StrCat("head ", head))
-              << Dim(": rows are queries, columns are keys, in percent") << "\n";
+    std::cout << Bold(absl::StrCat("head ", head)) << Dim(": rows are queries, columns are keys")
+              << Dim(num_keys <= kMaxNumbers ? ", in percent" : "") << "\n";
     DrawHead(absl::MakeConstSpan(weights.values).subspan(head * size, size), num_queries, num_keys);
   }
-  if (num_heads > kMaxHeads)
+  if (num_heads > kMaxHeads) {
     std::cout << Dim(absl::StrCat("… ", num_heads - kMaxHeads, " more heads")) << "\n";
+  }
 }
 
 // The largest difference; infinite where a value is not a number.

@@ -148,6 +148,10 @@ class Encoder {
       if (input.row() < 0 || input.row() >= embeddings->shape[0]) {
         return absl::InternalError(absl::StrCat("the server's answer has no row ", input.row()));
       }
+      if (const int cut = input.original_tokens() - input.num_tokens(); cut > 0) {
+        std::cerr << "text " << begin + i + 1 << ": " << cut << " of " << input.original_tokens()
+                  << " tokens were cut\n";
+      }
       const auto vector = embeddings->Row(input.row());
       rows_.push_back({texts[begin + i], {vector.begin(), vector.end()}});
     }

@@ -142,7 +142,14 @@ class StreamPrinter {
   explicit StreamPrinter(int num_sequences) : is_single_(num_sequences == 1) {}
 
   bool Print(const v1::GenerateResponse& response) {
-    if (response.has_chunk() && !response.chunk().is_prompt()) {
+    if (response.has_started()) {
+      const v1::GenerateStarted& started = response.started();
+      const int64_t cut = started.original_tokens() - started.usage().input_tokens();
+      if (cut > 0) {
+        std::cerr << cut << " of the prompt's " << started.original_tokens()
+                  << " tokens were cut\n";
+      }
+    } else if (response.has_chunk() && !response.chunk().is_prompt()) {
       const v1::GenerateChunk& chunk = response.chunk();
       if (is_single_) {
         std::cout << chunk.text() << std::flush;

@@ -45,10 +45,13 @@ void PrintModel(const v1::Model& model) {
   table.AddRow({"parameters", WithSeparators(model.num_parameters())});
   table.AddRow(
       {"memory", absl::StrCat(InBytes(model.weights_bytes()), " in ", TypeName(model.dtype()))});
-  table.AddRow(
-      {"layers", absl::StrCat(model.num_layers(), " of ", model.num_attention_heads(), " heads, ",
-                              model.num_key_value_heads(), " for keys and values")});
-  table.AddRow({"hidden size", absl::StrCat(model.hidden_size())});
+  std::string layers =
+      absl::StrCat(model.num_layers(), " of ", model.num_attention_heads(), " heads");
+  if (model.num_key_value_heads() > 0) {
+    absl::StrAppend(&layers, ", ", model.num_key_value_heads(), " for keys and values");
+  }
+  table.AddRow({"layers", layers});
+  if (model.hidden_size() > 0) table.AddRow({"hidden size", absl::StrCat(model.hidden_size())});
   table.AddRow({"max tokens", WithSeparators(model.max_tokens())});
   if (model.tokenizer() != v1::TOKENIZER_KIND_UNSPECIFIED) {
     table.AddRow({"tokenizer",

@@ -6,6 +6,7 @@
 #include "absl/flags/flag.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/command.h"
 #include "client/cli/flags.h"
@@ -17,6 +18,8 @@ ABSL_FLAG(bool, special_tokens, true,
 
 namespace attendant::client {
 namespace {
+
+std::string ReadInput() { return {std::istreambuf_iterator<char>(std::cin), {}}; }
 
 void PrintTokens(const std::string& text, const v1::TokenizedInput& input) {
   Table table("rrlll", {"", "id", "token", "bytes", "text"});
@@ -41,7 +44,7 @@ absl::Status RunTokenize(const Arguments& arguments) {
   if (*truncation) *request.mutable_truncation() = **truncation;
   for (const std::string& text : arguments) request.add_inputs()->set_text(text);
   if (arguments.empty()) {
-    request.add_inputs()->set_text(std::string(std::istreambuf_iterator<char>(std::cin), {}));
+    request.add_inputs()->set_text(ReadInput());
   }
   const auto client = ConnectWithFlags();
   if (!client.ok()) return client.status();
@@ -72,15 +75,17 @@ absl::Status RunDetokenize(const Arguments& arguments) {
   request.set_model(absl::GetFlag(FLAGS_model));
   request.set_skip_special_tokens(!absl::GetFlag(FLAGS_special_tokens));
   v1::TokenIds& tokens = *request.add_inputs();
-  for (const std::string& argument : arguments) {
-    for (const absl::string_view id :
-         absl::StrSplit(argument, absl::ByAnyChar(", \n"), absl::SkipEmpty())) {
-      int32_t number;
-      if (!absl::SimpleAtoi(id, &number)) {
-        return absl::InvalidArgumentError(absl::StrCat("'", id, "' is not a token id"));
-      }
-      tokens.add_ids(number);
+  const std::string text = arguments.empty() ? ReadInput() : absl::StrJoin(arguments, " ");
+  for (const absl::string_view id :
+       absl::StrSplit(text, absl::ByAnyChar(", \n"), absl::SkipEmpty())) {
+    int32_t number;
+    if (!absl::SimpleAtoi(id, &number)) {
+      return absl::InvalidArgumentError(absl::StrCat("'", id, "' is not a token id"));
     }
+    tokens.add_ids(number);
+  }
+  if (tokens.ids().empty()) {
+    return absl::InvalidArgumentError("there are no token ids to turn into text");
   }
   const auto client = ConnectWithFlags();
   if (!client.ok()) return client.status();
@@ -108,14 +113,16 @@ Command TokenizeCommand() {
 }
 
 Command DetokenizeCommand() {
-  return {.name = "detokenize",
-          .arguments = "ID...",
-          .summary = "turn token ids back into text",
-          .description =
-              "Ids are separated by spaces or commas.\n\n"
-              "  attendant detokenize --model=minilm --nospecial_tokens 101 3086 2003 102",
-          .flags = {"special_tokens"},
-          .run = RunDetokenize};
+  return {
+      .name = "detokenize",
+      .arguments = "[ID...]",
+      .summary = "turn token ids back into text",
+      .description =
+          "Ids are separated by spaces or commas. Without arguments, they are read from standard\n"
+          "input.\n\n"
+          "  attendant detokenize --model=minilm --nospecial_tokens 101 3086 2003 102",
+      .flags = {"special_tokens"},
+      .run = RunDetokenize};
 }
 
 }  // namespace attendant::client

@@ -6,6 +6,8 @@
 
 #include "client/attention_blocks.h"
 #include "gmock/gmock.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
 #include "tests/client/fake_server.h"
 #include "tests/support/status_matchers.h"
@@ -158,6 +160,37 @@ TEST_F(ClientTest, DecodesTheDetailsOfErrors) {
   EXPECT_EQ(RetryDelay(busy), absl::Milliseconds(1500));
   EXPECT_THAT(DetailLines(busy), ElementsAre("try again in 1.5s"));
   EXPECT_EQ(RetryDelay(bad), std::nullopt);
+}
+
+TEST(StatusTest, DescribesOnlyWhatTheMessageDoesNotSay) {
+  google::rpc::Status details;
+  details.set_code(3);
+  google::rpc::BadRequest bad;
+  bad.add_field_violations()->set_field("sampling.top_p");
+  bad.mutable_field_violations(0)->set_description("is 0; must be in (0, 1]");
+  details.add_details()->PackFrom(bad);
+  google::rpc::ErrorInfo error;
+  error.set_reason("INVALID_FIELD");
+  details.add_details()->PackFrom(error);
+  const auto describe = [&](const std::string& message) {
+    return Describe(FromGrpcStatus(
+        grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, message, details.SerializeAsString())));
+  };
+  EXPECT_EQ(describe("sampling.top_p is 0; must be in (0, 1]"),
+            "INVALID_ARGUMENT: sampling.top_p is 0; must be in (0, 1]");
+  EXPECT_EQ(describe("bad request"),
+            "INVALID_ARGUMENT: bad request\n  sampling.top_p: is 0; must be in (0, 1]");
+
+  (*error.mutable_metadata())["limit"] = "64";
+  details.mutable_details(1)->PackFrom(error);
+  EXPECT_THAT(describe("bad request"), ::testing::EndsWith("\n  INVALID_FIELD: limit = 64"));
+}
+
+TEST(StatusTest, TakesDetailsThatDoNotParse) {
+  const absl::Status status =
+      FromGrpcStatus(grpc::Status(grpc::StatusCode::INTERNAL, "message", "\xff\xff"));
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInternal, "message"));
+  EXPECT_THAT(DetailLines(status), IsEmpty());
 }
 
 TEST(ConnectTest, FailsAtTheFirstCallWhereNobodyListens) {

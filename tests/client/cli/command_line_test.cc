@@ -199,7 +199,9 @@ TEST_F(CommandLineTest, TokenizesAndBack) {
   const Result result = Run("tokenize hi");
   EXPECT_THAT(result.out, HasSubstr("0  104  h      0-1    h\n1  105  i      1-2    i\n"));
   EXPECT_EQ(Run("detokenize 104 105,33").out, "hi!\n");
+  EXPECT_EQ(Run("detokenize", "104 105").out, "hi\n");
   EXPECT_THAT(Run("detokenize 104 x").err, HasSubstr("'x' is not a token id"));
+  EXPECT_EQ(Run("detokenize").exit_code, 1);
 }
 
 TEST_F(CommandLineTest, ListsModels) {
