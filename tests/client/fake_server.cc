@@ -42,6 +42,10 @@ v1::Model MakeModel(const std::string& name) {
   model.set_dtype(v1::DATA_TYPE_BFLOAT16);
   model.set_weights_bytes(2 * model.num_parameters());
   model.set_max_tokens(512);
+  model.set_hidden_size(384);
+  model.set_num_layers(6);
+  model.set_num_attention_heads(12);
+  model.set_num_key_value_heads(4);
   model.add_rpcs(name == "letters" ? "Encode" : "Generate");
   model.add_rpcs("Tokenize");
   return model;

@@ -210,6 +210,8 @@ TEST_F(CommandLineTest, ListsModels) {
       result.out,
       HasSubstr("letters *  bert   bfloat16      22.7 M   45.4 MB         512  Encode Tokenize\n"));
   EXPECT_THAT(Run("models words").out, HasSubstr("parameters   134,515,008\n"));
+  EXPECT_THAT(Run("models words").out,
+              HasSubstr("layers       6 of 12 heads, 4 for keys and values\n"));
   const Result missing = Run("models nothing");
   EXPECT_EQ(missing.exit_code, 1);
   EXPECT_THAT(missing.err, HasSubstr("`attendant models` lists the models"));
