@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/kernels/block_product.h"
 #include "engine/kernels/onednn.h"
+#include "hwy/targets.h"
 
 namespace attendant::engine {
 namespace {
@@ -99,6 +100,9 @@ KernelContext::KernelContext(int num_threads, bool pin_threads)
       block_products_(std::make_unique<BlockProducts>()) {
   CHECK_GE(num_threads, 1);
   omp_set_num_threads(num_threads_);  // oneDNN asks for as many
+  // Chooses Highway's target now. A kernel's pointer that is taken before looks for the target at
+  // every call: a second for a table of embeddings, where a hypervisor traps CPUID.
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
   if (!pin_threads) return;
   affinity_ = Affinity::Create(num_threads_);
   if (affinity_ == nullptr) {

@@ -44,9 +44,13 @@ struct Linear::Packed {
       return H::combine(std::move(h), key.rows, key.x_stride, key.y_stride, key.add);
     }
   };
-  // Far more than pieces times strides in use; beyond it all are dropped, so that memory stays
-  // bounded.
-  static constexpr size_t kMaxMatmuls = 1024;
+  struct Entry {
+    std::unique_ptr<Matmul> matmul;
+    int64_t last_use = 0;
+  };
+  // The code for a primitive may take 200 KB, of which layers of one shape have one copy; so only
+  // those last used are kept.
+  static constexpr size_t kMaxMatmuls = 64;
 
   // Activations are converted when products are not in float.
   bool rounds_input() const { return shape.dtype == DataType::kBFloat16; }
@@ -66,12 +70,21 @@ struct Linear::Packed {
   AlignedBuffer bias;
   std::string implementation;
   bool uses_reference_code = false;
-  absl::flat_hash_map<Key, std::unique_ptr<Matmul>> matmuls;
+  absl::flat_hash_map<Key, Entry> matmuls;
+  int64_t num_uses = 0;
 };
 
 absl::StatusOr<Matmul*> Linear::Packed::GetMatmul(KernelContext& context, const Key& key) {
-  if (const auto found = matmuls.find(key); found != matmuls.end()) return found->second.get();
-  if (matmuls.size() >= kMaxMatmuls) matmuls.clear();
+  ++num_uses;
+  if (const auto found = matmuls.find(key); found != matmuls.end()) {
+    found->second.last_use = num_uses;
+    return found->second.matmul.get();
+  }
+  if (matmuls.size() >= kMaxMatmuls) {
+    matmuls.erase(std::min_element(
+        matmuls.begin(), matmuls.end(),
+        [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; }));
+  }
   MatmulShape wanted = shape;
   wanted.rows = key.rows;
   wanted.x_stride = key.x_stride;
@@ -83,7 +96,9 @@ absl::StatusOr<Matmul*> Linear::Packed::GetMatmul(KernelContext& context, const 
     if (!uses_reference_code) LOG(WARNING) << ReferenceCodeMessage(*matmul, key.rows);
     uses_reference_code = true;
   }
-  return matmuls.emplace(key, std::move(matmul)).first->second.get();
+  Entry& entry = matmuls[key];
+  entry = {std::move(matmul), num_uses};
+  return entry.matmul.get();
 }
 
 void Linear::Packed::Apply(KernelContext& context, ConstMatrix x, Matrix y, bool add) {
@@ -125,34 +140,33 @@ absl::StatusOr<Linear> Linear::Create(KernelContext& context, ConstMatrix weight
     return absl::InvalidArgumentError(
         absl::StrCat("a bias of ", bias.size(), " values for ", weight.rows, " output features"));
   }
+  // What oneDNN has for bfloat16 where the machine has no instructions for it is reference code as
+  // soon as there are strides or a sum.
+  const DataType dtype = CpuMultipliesBFloat16() ? options.dtype : DataType::kFloat32;
   auto packed = std::make_unique<Packed>();
   packed->shape = {.rows = kRowsToPackFor,
                    .in_features = weight.cols,
                    .out_features = weight.rows,
                    .x_stride = weight.cols,
                    .y_stride = weight.rows,
-                   .dtype = options.dtype,
+                   .dtype = dtype,
                    .has_bias = !bias.empty(),
                    .activation = options.activation};
-  absl::StatusOr<PackedWeights> weights = PackWeights(context.onednn(), packed->shape, weight);
-  if (absl::IsUnimplemented(weights.status()) && options.dtype == DataType::kBFloat16) {
-    packed->shape.dtype = DataType::kFloat32;
-    weights = PackWeights(context.onednn(), packed->shape, weight);
-  }
-  RETURN_IF_ERROR(weights.status());
-  packed->weights = *std::move(weights);
+  ASSIGN_OR_RETURN(packed->weights, PackWeights(context.onednn(), packed->shape, weight));
   if (!bias.empty()) {
     packed->bias = AlignedBuffer(bias.size() * sizeof(float));
     std::memcpy(packed->bias.data(), bias.data(), bias.size() * sizeof(float));
   }
   // One row and several may have different kernels; whatever is wrong with either is found now.
   for (const int64_t rows : {int64_t{1}, kRowsToPackFor}) {
-    ASSIGN_OR_RETURN(const Matmul* matmul,
-                     packed->GetMatmul(context, {rows, weight.cols, weight.rows, false}));
-    if (options.strict && matmul->is_reference()) {
-      return absl::InternalError(packed->ReferenceCodeMessage(*matmul, rows));
+    for (const bool add : {true, false}) {
+      ASSIGN_OR_RETURN(const Matmul* matmul,
+                       packed->GetMatmul(context, {rows, weight.cols, weight.rows, add}));
+      if (options.strict && matmul->is_reference()) {
+        return absl::InternalError(packed->ReferenceCodeMessage(*matmul, rows));
+      }
+      packed->implementation = matmul->implementation();
     }
-    packed->implementation = matmul->implementation();
   }
   return Linear(std::move(packed));
 }

@@ -17,8 +17,8 @@ namespace attendant::engine {
 
 struct LinearOptions {
   // What weights are stored and multiplied in; sums are float. kFloat32 or kBFloat16 (activations
-  // are then rounded to bfloat16 on their way in, as well). On a machine that has no bfloat16 at
-  // all, kBFloat16 falls back to kFloat32.
+  // are then rounded to bfloat16 on their way in, as well), which is taken for kFloat32 on a
+  // machine that does not multiply bfloat16.
   DataType dtype = DataType::kFloat32;
 
   // Applied to the sum, bias included.

@@ -70,7 +70,11 @@ dnnl::matmul::primitive_desc Describe(Onednn& onednn, const MatmulShape& shape,
 
 }  // namespace
 
-Onednn::Onednn() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
+Onednn::Onednn() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {
+  // oneDNN keeps what it made for the next that wants the same, which is how layers of one shape
+  // share their code. Its own limit, 1024, would be some 200 MB.
+  dnnl::set_primitive_cache_capacity(320);
+}
 
 bool Onednn::MultipliesBFloat16() {
   // Newer instruction sets have the bits of the older ones.
