@@ -1,7 +1,7 @@
 # Attendant in a container. `./dev image` builds it with docker, podman or buildah.
 #
 #   docker run --publish 50051:50051 --publish 9090:9090 --volume ~/models:/models:ro attendant \
-#       --model minilm=/models/all-MiniLM-L6-v2
+#       --model /models/all-MiniLM-L6-v2
 
 ARG BASE=docker.io/library/debian:trixie-slim
 
@@ -14,12 +14,13 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 
 FROM toolchain AS build
+ARG CCACHE_DIR=/var/cache/ccache
 COPY . /attendant
 WORKDIR /attendant
 RUN --mount=type=cache,target=/var/cache/ccache \
-    export CCACHE_DIR=/var/cache/ccache CCACHE_BASEDIR=/attendant CCACHE_NOHASHDIR=1 \
+    export CCACHE_DIR=$CCACHE_DIR CCACHE_BASEDIR=/attendant CCACHE_NOHASHDIR=1 \
  && cmake --preset release \
- && cmake --build --preset release --target attendant-server attendant attendant-load \
+ && cmake --build --preset release --target attendant-server attendant \
  && deploy/toolchain/assemble-root build/release /image
 
 # Only what the programs load: no shell, no package manager.
@@ -30,4 +31,5 @@ ENV HOME=/tmp
 VOLUME /models
 EXPOSE 50051 9090
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["/usr/bin/attendant", "health"]
-ENTRYPOINT ["/usr/bin/attendant-server"]
+# Within the container's own network; what is published is the operator's choice. A later flag replaces an earlier one.
+ENTRYPOINT ["/usr/bin/attendant-server", "--listen=0.0.0.0:50051", "--metrics_listen=0.0.0.0:9090", "--allow_insecure_bind"]
