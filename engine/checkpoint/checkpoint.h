@@ -22,14 +22,14 @@ namespace attendant::engine {
 // stand for. Who reads a Checkpoint need not know which it is.
 //
 // Everything in the files is checked when they are opened: sizes, offsets, overlaps, counts. Later
-// reads cannot leave the mapping. Immutable after opening; every method may be called from any
-// thread.
+// reads cannot leave the mapping, unless somebody truncates a file that is in use (mapped_file.h).
+// Immutable after opening; every method may be called from any thread.
 class Checkpoint {
  public:
   // `path`: a folder, or a .gguf file. NOT_FOUND if there is nothing there or no weights in it;
   // INVALID_ARGUMENT for a file that is malformed, naming file, tensor and what was expected;
-  // UNIMPLEMENTED for a pickled checkpoint (with the line that converts it) and for tensor formats
-  // that are not read.
+  // UNIMPLEMENTED for a pickled checkpoint (with the line that converts it), and for GGUF files of
+  // another architecture or of tensors of unknown size.
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& path);
 
   virtual ~Checkpoint() = default;
@@ -58,7 +58,7 @@ class Checkpoint {
 
   // The whole tensor, widened to float, row-major. `output` has exactly its number of elements.
   // NOT_FOUND names the tensor and the file; INVALID_ARGUMENT names both shapes if `shape` is not
-  // the tensor's own.
+  // the tensor's own; UNIMPLEMENTED names the format if it is one that is not read.
   virtual absl::Status ReadTensor(absl::string_view name, absl::Span<const int64_t> shape,
                                   absl::Span<float> output) const = 0;
 
