@@ -5,11 +5,12 @@
 // region. Their API is experimental and changes between releases, so all of it is here. Private to
 // this folder.
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 
-#include "absl/container/flat_hash_map.h"
 #include "engine/base/data_type.h"
 
 namespace attendant::engine {
@@ -23,11 +24,7 @@ struct BlockShape {
   int32_t lda = 0, ldb = 0, ldc = 0;
   bool add = false;
 
-  bool operator==(const BlockShape&) const = default;
-  template <typename H>
-  friend H AbslHashValue(H h, const BlockShape& s) {
-    return H::combine(std::move(h), s.dtype, s.m, s.n, s.k, s.lda, s.ldb, s.ldc, s.add);
-  }
+  auto operator<=>(const BlockShape&) const = default;
 };
 
 // The machine code for one shape. Any number of threads may run it at once.
@@ -70,7 +67,7 @@ class BlockProducts {
 
  private:
   bool enabled_ = true;
-  absl::flat_hash_map<BlockShape, std::unique_ptr<BlockProduct>> products_;
+  std::map<BlockShape, std::unique_ptr<BlockProduct>> products_;
 };
 
 }  // namespace attendant::engine

@@ -1,10 +1,11 @@
 #include "engine/kernels/linear.h"
 
 #include <algorithm>
+#include <compare>
 #include <cstring>
+#include <map>
 #include <utility>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/log/check.h"
 #include "absl/log/log.h"
 #include "absl/strings/str_cat.h"
@@ -38,11 +39,7 @@ struct Linear::Packed {
   struct Key {
     int64_t rows, x_stride, y_stride;
     bool add;
-    bool operator==(const Key&) const = default;
-    template <typename H>
-    friend H AbslHashValue(H h, const Key& key) {
-      return H::combine(std::move(h), key.rows, key.x_stride, key.y_stride, key.add);
-    }
+    auto operator<=>(const Key&) const = default;
   };
   struct Entry {
     std::unique_ptr<Matmul> matmul;
@@ -70,7 +67,7 @@ struct Linear::Packed {
   AlignedBuffer bias;
   std::string implementation;
   bool uses_reference_code = false;
-  absl::flat_hash_map<Key, Entry> matmuls;
+  std::map<Key, Entry> matmuls;
   int64_t num_uses = 0;
 };
 
