@@ -68,7 +68,7 @@ class Transformer {
   ConstMatrix Forward(const Batch& batch, KvCache* cache, HiddenStateObserver observer);
 
   // Logits [rows.size(), vocab_size] of the given rows of the hidden states that Forward just
-  // returned; valid until the next call. At most max_logit_rows rows.
+  // returned; valid until the next call. At most max_logit_rows rows; models with a head only.
   Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows);
 
  private:
