@@ -215,13 +215,13 @@ absl::StatusOr<Merges> ParseMerges(const JsonValue& json) {
       const absl::string_view text(left.data(), left.size());
       if (absl::StartsWith(text, "#version")) continue;
       const std::vector<std::string> parts = absl::StrSplit(text, ' ');
-      if (parts.size() != 2) return json.Error(absl::StrCat("[", at, "] \"", text, "\" is not two tokens"));
+      if (parts.size() != 2) return json.ErrorAt(absl::StrCat("[", at, "]"), absl::StrCat("\"", text, "\" is not two tokens"));
       merges.emplace_back(parts[0], parts[1]);
     } else if (entry.get(pair) == simdjson::SUCCESS && pair.size() == 2 && pair.at(0).get(left) == simdjson::SUCCESS &&
                pair.at(1).get(right) == simdjson::SUCCESS) {
       merges.emplace_back(left, right);
     } else {
-      return json.Error(absl::StrCat("[", at, "] is neither a string nor two strings"));
+      return json.ErrorAt(absl::StrCat("[", at, "]"), "is neither a string nor two strings");
     }
   }
   return merges;

@@ -85,8 +85,8 @@ absl::StatusOr<std::vector<JsonValue>> JsonValue::Array(absl::string_view key) c
   return value.Array();
 }
 
-absl::Status JsonValue::Error(absl::string_view what) const {
-  return absl::InvalidArgumentError(absl::StrCat(path_.empty() ? "the file" : path_, " ", what));
+absl::Status JsonValue::ErrorAt(absl::string_view part, absl::string_view what) const {
+  return absl::InvalidArgumentError(absl::StrCat(path_.empty() ? "the file" : path_, part, " ", what));
 }
 
 absl::Status JsonValue::UnknownType(absl::string_view type) const {

@@ -41,8 +41,9 @@ class JsonValue {
   absl::StatusOr<int64_t> Integer(absl::string_view key, int64_t min, int64_t max) const;
   absl::StatusOr<std::vector<JsonValue>> Array(absl::string_view key) const;
 
-  // INVALID_ARGUMENT: "PATH: WHAT".
-  absl::Status Error(absl::string_view what) const;
+  // INVALID_ARGUMENT: "PATH WHAT"; and of a part of this, "PATH[7] WHAT" or "PATH.KEY WHAT".
+  absl::Status Error(absl::string_view what) const { return ErrorAt("", what); }
+  absl::Status ErrorAt(absl::string_view part, absl::string_view what) const;
   // UNIMPLEMENTED: "PATH.type "TYPE" is not supported".
   absl::Status UnknownType(absl::string_view type) const;
   // `status` with the path in front of its message.

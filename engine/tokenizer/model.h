@@ -33,9 +33,9 @@ class Model {
   // vocabulary has no token for that.
   virtual absl::Status Encode(absl::string_view piece, std::vector<Token>& tokens) const = 0;
 
-  // Whether a token is called by the text that it stands for, rather than by its spelling: then the whitespace at its
-  // ends is that of the text.
-  virtual bool tokens_are_surfaces() const { return false; }
+  // Whether the tokens `id` are called by the text that they stand for, rather than by the spelling of `id`: then the
+  // whitespace at their ends is that of the text.
+  virtual bool IsCalledByText(int32_t id) const { return id < 0; }
 
   // How many tokens the model counts; the ids of added tokens start there.
   virtual int32_t size() const { return vocabulary_.size(); }

@@ -81,9 +81,16 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> PipelineTokenizer::Create(TokenizerPa
                    AddedTokens::Create(parts.added_tokens, *parts.model, parts.normalizer.get()));
   if (parts.decoder == nullptr) parts.decoder = CreateJoiningDecoder();
   std::unique_ptr<PipelineTokenizer> tokenizer(new PipelineTokenizer(std::move(parts), std::move(added_tokens)));
-  // A post-processor that does not fit itself fails on any text: now rather than then.
-  RETURN_IF_ERROR(tokenizer->Encode("", /*add_special_tokens=*/true).status());
-  RETURN_IF_ERROR(tokenizer->EncodePair("", "", /*add_special_tokens=*/true).status());
+  // A post-processor that does not fit itself or the vocabulary would fail on any text: now rather than then.
+  ASSIGN_OR_RETURN(const Encoding single, tokenizer->Encode("", /*add_special_tokens=*/true));
+  ASSIGN_OR_RETURN(const Encoding pair, tokenizer->EncodePair("", "", /*add_special_tokens=*/true));
+  for (const Encoding* encoding : {&single, &pair}) {
+    for (const int32_t id : encoding->ids) {
+      if (id < tokenizer->vocab_size()) continue;
+      return absl::InvalidArgumentError(absl::StrCat("post_processor adds token id ", id, ", outside the vocabulary of ",
+                                                     tokenizer->vocab_size(), " tokens"));
+    }
+  }
   return tokenizer;
 }
 
@@ -144,7 +151,7 @@ absl::StatusOr<TokenRun> PipelineTokenizer::EncodeText(absl::string_view text, i
       encoded.sequence_id = static_cast<int8_t>(sequence);
       encoded.offsets = OriginOf(string, piece, token, text.size());
       if (!counts_spaces) continue;
-      const SpaceCounts counts = is_added || model_->tokens_are_surfaces()
+      const SpaceCounts counts = is_added || model_->IsCalledByText(token.id)
                                      ? CountSpaces(piece_text.substr(token.begin, token.end - token.begin))
                                      : space_counts_[token.id];
       encoded.leading_spaces = counts.leading;

@@ -55,7 +55,7 @@ class BertProcessing : public PostProcessor {
   // `key`: ["[CLS]", 101].
   static absl::StatusOr<int32_t> ParseToken(const JsonValue& json, absl::string_view key) {
     ASSIGN_OR_RETURN(const std::vector<JsonValue> token, json.Array(key));
-    if (token.size() != 2) return json.Error(absl::StrCat(".", key, " is not a token and its id"));
+    if (token.size() != 2) return json.ErrorAt(absl::StrCat(".", key), "is not a token and its id");
     RETURN_IF_ERROR(token[0].String().status());
     ASSIGN_OR_RETURN(const int64_t id, token[1].Integer(0, std::numeric_limits<int32_t>::max()));
     return static_cast<int32_t>(id);
@@ -210,7 +210,7 @@ class TemplateProcessing : public PostProcessor {
       if (const auto sequence = value.Find("Sequence")) {
         ASSIGN_OR_RETURN(const absl::string_view id, sequence->String("id"));
         if (id != "A" && !(id == "B" && num_sequences == 2)) {
-          return sequence->Error(absl::StrCat(".id \"", id, "\" is not a sequence of this template"));
+          return sequence->ErrorAt(".id", absl::StrCat("\"", id, "\" is not a sequence of this template"));
         }
         piece.sequence = id == "A" ? 0 : 1;
         ASSIGN_OR_RETURN(const int64_t type_id, sequence->Integer("type_id", 0, kMaxTypeId));
@@ -223,7 +223,7 @@ class TemplateProcessing : public PostProcessor {
       ASSIGN_OR_RETURN(const int64_t type_id, special.Integer("type_id", 0, kMaxTypeId));
       const auto token = tokens.find(id);
       if (token == tokens.end()) {
-        return special.Error(absl::StrCat(".id \"", id, "\" is not one of its special_tokens"));
+        return special.ErrorAt(".id", absl::StrCat("\"", id, "\" is not one of its special_tokens"));
       }
       piece.type_id = static_cast<int32_t>(type_id);
       for (const int32_t token_id : token->second) {

@@ -28,7 +28,9 @@ struct ClassEscape {
   char letter;
   absl::string_view members;
 };
-constexpr absl::string_view kWordMembers = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\xb2\xb3\xb9\xbc-\xbe)";
+constexpr absl::string_view kWordMembers = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// Outside of classes, \w has the numbers of Latin-1 as well.
+constexpr absl::string_view kLatinNumbers = R"(\xb2\xb3\xb9\xbc-\xbe)";
 constexpr ClassEscape kClassEscapes[] = {
     {'s', R"(\p{wspace})"}, {'w', kWordMembers}, {'h', "0-9a-fA-F"}, {'d', R"(\p{Nd})"}};
 
@@ -163,12 +165,13 @@ class Translator {
     for (const ClassEscape& escape : kClassEscapes) {
       if (absl::ascii_tolower(c) != escape.letter) continue;
       position_ += 2;
+      const absl::string_view more = escape.letter == 'w' && !in_class ? kLatinNumbers : "";
       if (absl::ascii_isupper(c)) {
-        absl::StrAppend(&out_, "[^", escape.members, "]");
+        absl::StrAppend(&out_, "[^", escape.members, more, "]");
       } else if (in_class) {
         absl::StrAppend(&out_, escape.members);
       } else {
-        absl::StrAppend(&out_, "[", escape.members, "]");
+        absl::StrAppend(&out_, "[", escape.members, more, "]");
       }
       return absl::OkStatus();
     }
@@ -186,7 +189,7 @@ class Translator {
     }
     if (!in_class && (c == 'b' || c == 'B')) {
       position_ += 2;
-      const std::string word = absl::StrCat("[", kWordMembers, "]");
+      const std::string word = absl::StrCat("[", kWordMembers, kLatinNumbers, "]");
       if (c == 'b') {
         absl::StrAppend(&out_, "(?:(?<=", word, ")(?!", word, ")|(?<!", word, ")(?=", word, "))");
       } else {

@@ -40,7 +40,7 @@ class Unigram : public Model {
   }
 
   absl::string_view kind() const override { return "Unigram"; }
-  bool tokens_are_surfaces() const override { return true; }
+  bool IsCalledByText(int32_t id) const override { return id == unknown_id_; }
   int32_t size() const override { return static_cast<int32_t>(scores_.size()); }
 
   absl::Status Encode(absl::string_view piece, std::vector<Token>& tokens) const override {
@@ -142,7 +142,7 @@ absl::StatusOr<std::unique_ptr<Model>> CreateUnigram(const JsonValue& json) {
     double score = 0;
     if (entry.get(pair) != simdjson::SUCCESS || pair.size() != 2 || pair.at(0).get(token) != simdjson::SUCCESS ||
         pair.at(1).get(score) != simdjson::SUCCESS) {
-      return vocab.Error(absl::StrCat("[", scores.size(), "] is not a pair of a token and its score"));
+      return vocab.ErrorAt(absl::StrCat("[", scores.size(), "]"), "is not a pair of a token and its score");
     }
     RETURN_IF_ERROR(vocabulary.Add(absl::string_view(token.data(), token.size()), static_cast<int32_t>(scores.size())));
     scores.push_back(score);

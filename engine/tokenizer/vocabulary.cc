@@ -18,8 +18,8 @@ absl::StatusOr<Vocabulary> Vocabulary::FromJson(const JsonValue& json) {
   for (const auto& [token, value] : object) {
     int64_t id = 0;
     if (value.get(id) != simdjson::SUCCESS || id < 0 || id > kMaxId) {
-      return json.Error(absl::StrCat("[\"", absl::string_view(token.data(), token.size()),
-                                     "\"] is not an integer from 0 to ", kMaxId));
+      return json.ErrorAt(absl::StrCat("[\"", absl::string_view(token.data(), token.size()), "\"]"),
+                          absl::StrCat("is not an integer from 0 to ", kMaxId));
     }
     RETURN_IF_ERROR(vocabulary.Add(absl::string_view(token.data(), token.size()), static_cast<int32_t>(id)));
   }
