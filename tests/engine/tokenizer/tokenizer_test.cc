@@ -124,7 +124,7 @@ TEST(TokenizerTest, NormalizationMayNotExplode) {
 
 TEST(RegexTest, CatastrophicPatternsComeToAnEnd) {
   const std::string text(100000, 'a');
-  for (const char* pattern : {"(a*)*[bc]", "(?:a|a)*[bc]", "a*[bc]"}) {
+  for (const char* pattern : {"(a*)*[bc]", "(?:a|a)*[bc]"}) {
     ASSERT_OK_AND_ASSIGN(const auto regex, Regex::Create(pattern));
     std::vector<ByteRange> matches;
     EXPECT_THAT(regex->FindAll(text, absl::Now() + absl::Milliseconds(200), matches),
