@@ -180,7 +180,8 @@ absl::StatusOr<std::unique_ptr<EncodeJob>> PrepareEncode(EncodeRequest request, 
   if (num_bytes > model.max_encode_bytes) {
     return absl::InvalidArgumentError(absl::StrCat("the vectors of this request take ", num_bytes,
                                                    " bytes; this server allows ",
-                                                   model.max_encode_bytes));
+                                                   model.max_encode_bytes,
+                                                   " (--max_encode_bytes)"));
   }
   job->embeddings.resize(num_rows * job->dimensions);
   job->hidden_states.assign(job->hidden_layers.size(),
