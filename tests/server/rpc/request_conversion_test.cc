@@ -1,0 +1,350 @@
+#include "server/rpc/request_conversion.h"
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "google/rpc/error_details.pb.h"
+#include "gtest/gtest.h"
+#include "server/status/status_details.h"
+#include "tests/server/rpc/scripted_engine.h"
+#include "tests/support/status_matchers.h"
+
+namespace attendant::server {
+namespace {
+
+using attendant::testing::StatusIs;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+std::string FieldOf(const absl::Status& status) {
+  for (const auto& any : ToRpcStatus(status).details()) {
+    google::rpc::BadRequest bad_request;
+    if (any.UnpackTo(&bad_request)) return bad_request.field_violations(0).field();
+  }
+  return "";
+}
+
+engine::ModelDescription Decoder() { return ScriptedModels()[0]; }
+engine::ModelDescription Encoder() { return ScriptedModels()[1]; }
+
+void SetTensor(v1::Tensor* tensor, std::vector<int64_t> shape, float value = 0.0f) {
+  tensor->set_dtype(v1::DATA_TYPE_FLOAT32);
+  tensor->mutable_shape()->Assign(shape.begin(), shape.end());
+  std::string& data = *tensor->mutable_data();
+  for (int64_t i = 0; i < engine::NumElements(shape); ++i) {
+    data.append(reinterpret_cast<const char*>(&value), sizeof(value));
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Generate.
+
+struct BadGenerate {
+  const char* field;
+  const char* message;
+  std::function<void(v1::GenerateRequest&)> change;
+};
+
+TEST(GenerateConversionTest, EveryBadFieldIsNamed) {
+  const std::vector<BadGenerate> cases = {
+      {"prompt", "is not set", [](auto& r) { r.clear_prompt(); }},
+      {"tokens.ids", "is empty", [](auto& r) { r.mutable_tokens(); }},
+      {"tokens.ids[1]", "is 100; the vocabulary has ids from 0 to 99",
+       [](auto& r) { r.mutable_tokens()->add_ids(1), r.mutable_tokens()->add_ids(100); }},
+      {"tokens.ids[0]", "is -1", [](auto& r) { r.mutable_tokens()->add_ids(-1); }},
+      {"decoder_prefix", "decoder alone",
+       [](auto& r) { r.mutable_decoder_prefix()->set_text("x"); }},
+      {"sampling.temperature", "is nan",
+       [](auto& r) { r.mutable_sampling()->set_temperature(kNan); }},
+      {"sampling.temperature", "is inf",
+       [](auto& r) { r.mutable_sampling()->set_temperature(kInfinity); }},
+      {"sampling.temperature", "is -1; must be in [0, 100]",
+       [](auto& r) { r.mutable_sampling()->set_temperature(-1); }},
+      {"sampling.top_k", "is -1; must be at least 0",
+       [](auto& r) { r.mutable_sampling()->set_top_k(-1); }},
+      {"sampling.top_p", "is 0; must be in (0, 1]",
+       [](auto& r) { r.mutable_sampling()->set_top_p(0); }},
+      {"sampling.top_p", "is nan", [](auto& r) { r.mutable_sampling()->set_top_p(kNan); }},
+      {"sampling.min_p", "is 1.5", [](auto& r) { r.mutable_sampling()->set_min_p(1.5f); }},
+      {"sampling.repetition_penalty", "is 0",
+       [](auto& r) { r.mutable_sampling()->set_repetition_penalty(0); }},
+      {"sampling.presence_penalty", "is 3",
+       [](auto& r) { r.mutable_sampling()->set_presence_penalty(3); }},
+      {"sampling.frequency_penalty", "is -inf",
+       [](auto& r) { r.mutable_sampling()->set_frequency_penalty(-kInfinity); }},
+      {"sampling.logit_bias[5]", "is nan",
+       [](auto& r) { (*r.mutable_sampling()->mutable_logit_bias())[5] = kNan; }},
+      {"sampling.logit_bias[500]", "is no token",
+       [](auto& r) { (*r.mutable_sampling()->mutable_logit_bias())[500] = 1; }},
+      {"stopping.max_new_tokens", "is 0; must be at least 1",
+       [](auto& r) { r.mutable_stopping()->set_max_new_tokens(0); }},
+      {"stopping.max_new_tokens", "is 9000; this server allows 4096 (--max_new_tokens)",
+       [](auto& r) { r.mutable_stopping()->set_max_new_tokens(9000); }},
+      {"stopping.min_new_tokens", "is 9; must be in [0, 8]",
+       [](auto& r) {
+         r.mutable_stopping()->set_max_new_tokens(8), r.mutable_stopping()->set_min_new_tokens(9);
+       }},
+      {"stopping.stop", "has 17 strings; the limit is 16",
+       [](auto& r) {
+         for (int i = 0; i < 17; ++i) r.mutable_stopping()->add_stop("x");
+       }},
+      {"stopping.stop[0]", "is empty", [](auto& r) { r.mutable_stopping()->add_stop(""); }},
+      {"stopping.stop[0]", "has 1025 bytes",
+       [](auto& r) { r.mutable_stopping()->add_stop(std::string(1025, 'x')); }},
+      {"stopping.stop_token_ids[0]", "is 100",
+       [](auto& r) { r.mutable_stopping()->add_stop_token_ids(100); }},
+      {"output.top_logprobs", "is 21; must be in [0, 20]",
+       [](auto& r) { r.mutable_output()->set_top_logprobs(21); }},
+      {"output.prompt_logprobs", "is -1",
+       [](auto& r) { r.mutable_output()->set_prompt_logprobs(-1); }},
+      {"truncation.side", "is 9",
+       [](auto& r) { r.mutable_truncation()->set_side(v1::Truncation::Side(9)); }},
+      {"truncation.max_tokens", "is 17; must be in [1, 16]",
+       [](auto& r) { r.mutable_truncation()->set_max_tokens(17); }},
+      {"num_sequences", "is 17", [](auto& r) { r.set_num_sequences(17); }},
+      {"num_sequences", "needs a temperature above 0",
+       [](auto& r) { r.set_num_sequences(2), r.mutable_sampling()->set_temperature(0); }},
+      {"priority", "is 101", [](auto& r) { r.set_priority(101); }},
+  };
+  for (const BadGenerate& bad : cases) {
+    v1::GenerateRequest message;
+    message.set_text("prompt");
+    bad.change(message);
+    const absl::Status status = GenerateFromMessage(message, Decoder(), RequestLimits()).status();
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(bad.message)));
+    EXPECT_EQ(FieldOf(status), bad.field) << status;
+  }
+}
+
+TEST(GenerateConversionTest, WhatIsNotBuiltIsUnimplemented) {
+  for (const auto& change : std::vector<std::function<void(v1::GenerateRequest&)>>{
+           [](auto& r) { r.mutable_beam_search()->set_num_beams(2); },
+           [](auto& r) { r.mutable_output()->set_cross_attention(true); }}) {
+    v1::GenerateRequest message;
+    message.set_text("prompt");
+    change(message);
+    EXPECT_THAT(GenerateFromMessage(message, Decoder(), RequestLimits()),
+                StatusIs(absl::StatusCode::kUnimplemented));
+  }
+}
+
+TEST(GenerateConversionTest, UnsetFieldsStayUnset) {
+  v1::GenerateRequest message;
+  message.set_text("prompt");
+  ASSERT_OK_AND_ASSIGN(const GenerateConversion conversion,
+                       GenerateFromMessage(message, Decoder(), RequestLimits()));
+  const engine::GenerateRequest& request = conversion.request;
+  EXPECT_FALSE(request.temperature || request.top_k || request.top_p || request.min_p ||
+               request.seed || request.repetition_penalty || request.max_new_tokens ||
+               request.min_new_tokens);
+  EXPECT_TRUE(request.cache_prefix);
+  EXPECT_FALSE(request.logprobs || request.prompt_logprobs || request.echo);
+  EXPECT_EQ(request.num_sequences, 1);
+  EXPECT_EQ(std::get<std::string>(request.prompt), "prompt");
+}
+
+TEST(GenerateConversionTest, ZeroIsNotUnset) {
+  v1::GenerateRequest message;
+  message.set_text("prompt");
+  message.mutable_sampling()->set_temperature(0);
+  message.mutable_sampling()->set_seed(0);
+  message.set_cache_prefix(false);
+  message.mutable_output()->set_prompt_logprobs(0);
+  ASSERT_OK_AND_ASSIGN(const GenerateConversion conversion,
+                       GenerateFromMessage(message, Decoder(), RequestLimits()));
+  EXPECT_EQ(conversion.request.temperature, 0.0f);
+  EXPECT_EQ(conversion.request.seed, 0u);
+  EXPECT_FALSE(conversion.request.cache_prefix);
+  EXPECT_TRUE(conversion.request.prompt_logprobs);
+}
+
+TEST(GenerateConversionTest, ThePromptsTokensComeInChunksOfTheirOwn) {
+  engine::GenerateStarted started;
+  for (int i = 0; i < 300; ++i)
+    started.prompt_tokens.push_back({.id = i, .text = "t", .logprob = -1, .top = {{}, {}}});
+  const auto messages =
+      GenerateToMessages(started, {.prompt = true, .num_prompt_top = 1}, "id", "m");
+  ASSERT_EQ(messages.size(), 3);
+  EXPECT_TRUE(messages[1].chunk().is_prompt());
+  EXPECT_EQ(messages[1].chunk().tokens_size() + messages[2].chunk().tokens_size(), 300);
+  EXPECT_FALSE(messages[1].chunk().tokens(0).has_logprob());
+  EXPECT_TRUE(messages[1].chunk().tokens(1).has_logprob());
+  EXPECT_EQ(messages[1].chunk().tokens(1).top_size(), 1);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Encode.
+
+struct BadEncode {
+  const char* field;
+  const char* message;
+  std::function<void(v1::EncodeRequest&)> change;
+};
+
+TEST(EncodeConversionTest, EveryBadFieldIsNamed) {
+  const std::vector<BadEncode> cases = {
+      {"inputs", "is empty", [](auto& r) { r.clear_inputs(); }},
+      {"inputs", "has 2049 entries; this server allows 2048 (--max_inputs)",
+       [](auto& r) {
+         while (r.inputs_size() < 2049) r.add_inputs()->set_text("x");
+       }},
+      {"pooling", "is 77", [](auto& r) { r.set_pooling(v1::Pooling(77)); }},
+      {"dimensions", "is 3; must be in [1, 2]", [](auto& r) { r.set_dimensions(3); }},
+      {"dimensions", "is 0", [](auto& r) { r.set_dimensions(0); }},
+      {"output_dtype", "is DATA_TYPE_INT32",
+       [](auto& r) { r.set_output_dtype(v1::DATA_TYPE_INT32); }},
+      {"output_dtype", "needs normalized vectors",
+       [](auto& r) { r.set_output_dtype(v1::DATA_TYPE_INT8); }},
+      {"hidden_layers[1]", "is 4; must be in [-4, 3]",
+       [](auto& r) { r.add_hidden_layers(0), r.add_hidden_layers(4); }},
+      {"prompt_name", "the model has query", [](auto& r) { r.set_prompt_name("passage"); }},
+      {"truncation.max_tokens", "is 0", [](auto& r) { r.mutable_truncation()->set_max_tokens(0); }},
+  };
+  for (const BadEncode& bad : cases) {
+    v1::EncodeRequest message;
+    message.add_inputs()->set_text("x");
+    bad.change(message);
+    const absl::Status status = EncodeFromMessage(message, Encoder(), RequestLimits()).status();
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(bad.message)));
+    EXPECT_EQ(FieldOf(status), bad.field) << status;
+  }
+}
+
+TEST(EncodeConversionTest, NegativeLayersCountFromTheEnd) {
+  v1::EncodeRequest message;
+  message.add_inputs()->set_text("x");
+  for (const int layer : {0, -1, -4, 2}) message.add_hidden_layers(layer);
+  ASSERT_OK_AND_ASSIGN(const EncodeConversion conversion,
+                       EncodeFromMessage(message, Encoder(), RequestLimits()));
+  EXPECT_THAT(conversion.request.hidden_layers, ElementsAre(0, 3, 0, 2));
+}
+
+TEST(EncodeConversionTest, NoInputCostsMoreTokensThanTheModelTakes) {
+  v1::EncodeRequest message;
+  message.add_inputs()->set_text(std::string(10'000'000, 'x'));
+  message.add_inputs()->set_text("12345678");
+  ASSERT_OK_AND_ASSIGN(const EncodeConversion conversion,
+                       EncodeFromMessage(message, Encoder(), RequestLimits()));
+  EXPECT_EQ(conversion.num_tokens, 16 + 4);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Attend.
+
+v1::AttendRequest GoodTensors() {
+  v1::AttendRequest message;
+  SetTensor(message.mutable_tensors()->mutable_query(), {2, 3, 4}, 1.0f);
+  SetTensor(message.mutable_tensors()->mutable_key(), {1, 5, 4}, 1.0f);
+  SetTensor(message.mutable_tensors()->mutable_value(), {1, 5, 4}, 1.0f);
+  return message;
+}
+
+struct BadAttend {
+  const char* field;
+  const char* message;
+  std::function<void(v1::AttendRequest&)> change;
+};
+
+TEST(AttendConversionTest, EveryBadTensorIsNamed) {
+  const std::vector<BadAttend> cases = {
+      {"source", "is not set", [](auto& r) { r.clear_source(); }},
+      {"tensors.query", "is not set", [](auto& r) { r.mutable_tensors()->clear_query(); }},
+      {"tensors.key.dtype", "is not set",
+       [](auto& r) { r.mutable_tensors()->mutable_key()->set_dtype(v1::DATA_TYPE_UNSPECIFIED); }},
+      {"tensors.key.dtype", "is 99",
+       [](auto& r) { r.mutable_tensors()->mutable_key()->set_dtype(v1::DataType(99)); }},
+      {"tensors.key.dtype", "BINARY",
+       [](auto& r) { r.mutable_tensors()->mutable_key()->set_dtype(v1::DATA_TYPE_BINARY); }},
+      {"tensors.key.dtype", "is i32; attention takes f32, f16 and bf16",
+       [](auto& r) { r.mutable_tensors()->mutable_key()->set_dtype(v1::DATA_TYPE_INT32); }},
+      {"tensors.value.data", "has 79 bytes; shape [1, 5, 4] of f32 takes 80",
+       [](auto& r) { r.mutable_tensors()->mutable_value()->mutable_data()->pop_back(); }},
+      {"tensors.value.data", "has 81 bytes",
+       [](auto& r) { r.mutable_tensors()->mutable_value()->mutable_data()->push_back('x'); }},
+      {"tensors.query.shape", "is [-2, 3, 4], which is negative",
+       [](auto& r) { r.mutable_tensors()->mutable_query()->set_shape(0, -2); }},
+      {"tensors.query.shape", "too large",
+       [](auto& r) {
+         for (int i = 0; i < 3; ++i)
+           r.mutable_tensors()->mutable_query()->set_shape(i, int64_t{1} << 40);
+       }},
+      {"tensors.query.shape", "too large",
+       [](auto& r) { r.mutable_tensors()->mutable_query()->set_shape(0, int64_t{1} << 58); }},
+      {"tensors.query.shape", "has 9 axes; the limit is 8",
+       [](auto& r) {
+         while (r.tensors().query().shape_size() < 9)
+           r.mutable_tensors()->mutable_query()->add_shape(1);
+       }},
+      {"tensors.query.data", "not finite, at index 23",
+       [](auto& r) {
+         std::memcpy(r.mutable_tensors()->mutable_query()->mutable_data()->data() + 23 * 4, &kNan,
+                     4);
+       }},
+      {"tensors.scale", "is inf", [](auto& r) { r.mutable_tensors()->set_scale(kInfinity); }},
+      {"tensors.sliding_window", "is 0",
+       [](auto& r) { r.mutable_tensors()->set_sliding_window(0); }},
+      {"tensors.mask.dtype", "a mask is bool or f32",
+       [](auto& r) {
+         r.mutable_tensors()->mutable_mask()->set_dtype(v1::DATA_TYPE_INT8);
+         r.mutable_tensors()->mutable_mask()->set_data("x");
+       }},
+      {"tensors.mask.data", "has the byte 2 at index 1; a bool is 0 or 1",
+       [](auto& r) {
+         r.mutable_tensors()->mutable_mask()->set_dtype(v1::DATA_TYPE_BOOL);
+         r.mutable_tensors()->mutable_mask()->add_shape(2);
+         r.mutable_tensors()->mutable_mask()->set_data("\1\2");
+       }},
+      {"layer.num_heads", "is 0; must be at least 1",
+       [](auto& r) { SetTensor(r.mutable_layer()->mutable_query(), {1, 1}); }},
+      {"layer.w_q", "is not set",
+       [](auto& r) {
+         SetTensor(r.mutable_layer()->mutable_query(), {1, 1});
+         r.mutable_layer()->set_num_heads(1);
+       }},
+  };
+  for (const BadAttend& bad : cases) {
+    v1::AttendRequest message = GoodTensors();
+    bad.change(message);
+    const absl::Status status = AttendFromMessage(message).status();
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(bad.message)));
+    EXPECT_EQ(FieldOf(status), bad.field) << status;
+  }
+}
+
+TEST(AttendConversionTest, HalfPrecisionIsCheckedForItsOwnInfinities) {
+  v1::AttendRequest message = GoodTensors();
+  v1::Tensor& query = *message.mutable_tensors()->mutable_query();
+  query.set_dtype(v1::DATA_TYPE_FLOAT16);
+  query.set_data(std::string(2 * 24, '\0'));
+  query.mutable_data()->at(47) = 0x7c;  // +infinity, little-endian
+  EXPECT_THAT(AttendFromMessage(message),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not finite, at index 23")));
+  v1::AttendRequest bfloat = GoodTensors();
+  bfloat.mutable_tensors()->mutable_query()->set_dtype(v1::DATA_TYPE_BFLOAT16);
+  bfloat.mutable_tensors()->mutable_query()->set_data(
+      std::string(2 * 24, '\x7c'));  // large, but finite
+  EXPECT_OK(AttendFromMessage(bfloat));
+}
+
+TEST(AttendConversionTest, GoodTensorsPassAsTheyAre) {
+  v1::AttendRequest message = GoodTensors();
+  message.mutable_tensors()->set_causal(true);
+  message.mutable_tensors()->set_return_lse(true);
+  ASSERT_OK_AND_ASSIGN(const engine::AttendRequest request, AttendFromMessage(message));
+  const auto& tensors = std::get<engine::AttendTensors>(request.source);
+  EXPECT_THAT(tensors.query.shape, ElementsAre(2, 3, 4));
+  EXPECT_EQ(tensors.key.data.size(), 80);
+  EXPECT_TRUE(tensors.mask.causal && tensors.return_lse && !tensors.return_weights);
+  EXPECT_FALSE(tensors.mask.scale.has_value());
+}
+
+}  // namespace
+}  // namespace attendant::server
