@@ -46,26 +46,45 @@ Ids SomeIds(int seed, int count) {
   return ids;
 }
 
-// Equal but for the order of sums. Another number of rows may take a kernel that sums in another
-// order: over k terms that changes a value by k * eps of its size, and values here are of order 1,
-// k < 200; the layers pass it on. In bf16 such a change may turn a rounding, once in each of some
-// dozen products: 2^-8 of a value, at times.
-void ExpectNear(const std::vector<float>& a, const std::vector<float>& b, DataType dtype) {
-  ASSERT_EQ(a.size(), b.size());
+double Rms(const std::vector<float>& values) {
   double square = 0;
-  for (float value : b) square += value * value;
-  const double rms = std::sqrt(square / static_cast<double>(b.size()));
-  const double tolerance = (dtype == DataType::kFloat32 ? 2e-5 : 3e-2) * rms;
-  for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], tolerance) << "at " << i;
+  for (float value : values) square += double{value} * value;
+  return std::sqrt(square / static_cast<double>(values.size()));
 }
 
-void ExpectNear(const ModelRunner::Output& a, const ModelRunner::Output& b, DataType dtype) {
-  ASSERT_EQ(a.hidden_states.size(), b.hidden_states.size());
-  for (size_t layer = 0; layer < a.hidden_states.size(); ++layer) {
-    SCOPED_TRACE("layer " + std::to_string(layer));
-    ExpectNear(a.hidden_states[layer], b.hidden_states[layer], dtype);
+// How far values are from others, over the rms of those: the largest difference, and the rms of
+// all.
+struct Stray {
+  double largest = 0;
+  double rms = 0;
+};
+
+Stray StrayOf(const std::vector<float>& a, const std::vector<float>& b) {
+  std::vector<float> difference(a.size());
+  Stray stray;
+  for (size_t i = 0; i < a.size(); ++i) {
+    difference[i] = a[i] - b[i];
+    stray.largest = std::max(stray.largest, std::abs(double{difference[i]}) / Rms(b));
   }
-  ExpectNear(a.logits, b.logits, dtype);
+  stray.rms = a.empty() ? 0 : Rms(difference) / Rms(b);
+  return stray;
+}
+
+// The farthest of all hidden states and of the logits.
+Stray StrayOf(const ModelRunner::Output& a, const ModelRunner::Output& b) {
+  Stray stray = StrayOf(a.logits, b.logits);
+  EXPECT_EQ(a.hidden_states.size(), b.hidden_states.size());
+  for (size_t layer = 0; layer < b.hidden_states.size(); ++layer) {
+    const Stray more = StrayOf(a.hidden_states.at(layer), b.hidden_states[layer]);
+    stray = {std::max(stray.largest, more.largest), std::max(stray.rms, more.rms)};
+  }
+  return stray;
+}
+
+void ExpectNear(const ModelRunner::Output& a, const ModelRunner::Output& b, const Stray& bound) {
+  const Stray stray = StrayOf(a, b);
+  EXPECT_LE(stray.largest, bound.largest);
+  EXPECT_LE(stray.rms, bound.rms);
 }
 
 // Appends `more` to `output`: what two chunks of a sequence gave, as one.
@@ -89,6 +108,24 @@ class BehaviourTest : public ::testing::TestWithParam<Case> {
   std::unique_ptr<Transformer> LoadModel(int num_threads = 1) {
     return Load(GetParam().checkpoint(), GetParam().dtype, num_threads);
   }
+
+  // How far apart two ways to compute the same may be.
+  //
+  // f32: another number of rows may take a kernel that sums in another order: over k terms that
+  // changes a value by k * eps of its size, values are of order 1, k < 200; the layers pass it on.
+  //
+  // bf16: the two ways round other intermediate values (a cached key is multiplied in f32 by a
+  // single query, in bf16 by many). Each strays from the exact result as far as this model's bf16
+  // does, which is measured here; so they are within twice that of each other.
+  Stray Bound() {
+    if (GetParam().dtype == DataType::kFloat32) return {.largest = 2e-5, .rms = 2e-5};
+    const auto exact = Load(GetParam().checkpoint(), DataType::kFloat32);
+    const auto rounded = LoadModel();
+    const Ids ids = SomeIds(99, 40);
+    const Stray stray = StrayOf(ModelRunner::Run(*rounded, ids), ModelRunner::Run(*exact, ids));
+    EXPECT_LT(stray.rms, 0.03) << "bf16 is that far off";
+    return {.largest = 2 * stray.largest, .rms = 2 * stray.rms};
+  }
 };
 class DecoderBehaviourTest : public BehaviourTest {};
 
@@ -98,11 +135,12 @@ TEST_P(BehaviourTest, ASequenceIsTheSameAloneAndInABatch) {
                                   SomeIds(5, 31)};
   std::vector<ModelRunner::Piece> pieces;
   for (size_t i = 0; i < texts.size(); ++i) pieces.push_back({static_cast<int>(i), texts[i]});
+  const Stray bound = Bound();
   ModelRunner runner(*model, kMaxTokens);
   const std::vector<ModelRunner::Output> packed = runner.Step(pieces);
   for (size_t i = 0; i < texts.size(); ++i) {
     SCOPED_TRACE("sequence " + std::to_string(i));
-    ExpectNear(packed[i], ModelRunner::Run(*model, texts[i]), GetParam().dtype);
+    ExpectNear(packed[i], ModelRunner::Run(*model, texts[i]), bound);
   }
 }
 
@@ -110,7 +148,7 @@ TEST_P(BehaviourTest, TheNumberOfThreadsChangesNothing) {
   const auto one = LoadModel(1);
   const auto three = LoadModel(3);
   const Ids ids = SomeIds(7, 39);
-  ExpectNear(ModelRunner::Run(*three, ids), ModelRunner::Run(*one, ids), GetParam().dtype);
+  ExpectNear(ModelRunner::Run(*three, ids), ModelRunner::Run(*one, ids), Bound());
 }
 
 TEST_P(BehaviourTest, TheSameStepTwiceGivesTheSameBits) {
@@ -132,6 +170,7 @@ TEST_P(DecoderBehaviourTest, PrefillInChunksIsPrefillInOne) {
   const auto model = LoadModel();
   const Ids ids = SomeIds(9, 40);
   const ModelRunner::Output whole = ModelRunner::Run(*model, ids);
+  const Stray bound = Bound();
   for (const std::vector<int>& chunks :
        {std::vector<int>{1, 39}, {8, 8, 24}, {7, 1, 13, 19}, {39, 1}}) {
     ModelRunner runner(*model, kMaxTokens);
@@ -142,7 +181,7 @@ TEST_P(DecoderBehaviourTest, PrefillInChunksIsPrefillInOne) {
       Append(runner.Step({{1, {3}}, {0, Ids(next, next + chunk)}})[1], chunked);
       next += chunk;
     }
-    ExpectNear(chunked, whole, GetParam().dtype);
+    ExpectNear(chunked, whole, bound);
   }
 }
 
@@ -152,7 +191,7 @@ TEST_P(DecoderBehaviourTest, TokenByTokenWithTheCacheIsTheWholeWithout) {
   ModelRunner runner(*model, kMaxTokens);
   ModelRunner::Output stepped;
   for (int32_t id : ids) Append(runner.Step({{0, {id}}})[0], stepped);
-  ExpectNear(stepped, ModelRunner::Run(*model, ids), GetParam().dtype);
+  ExpectNear(stepped, ModelRunner::Run(*model, ids), Bound());
 }
 
 TEST_P(DecoderBehaviourTest, LaterTokensDoNotChangeEarlierOnes) {
@@ -185,9 +224,10 @@ TEST_P(DecoderBehaviourTest, LogitsAreOfTheRowsAskedFor) {
   ASSERT_EQ(some.rows, 3);
   for (int i = 0; i < 3; ++i) {
     const int row = std::vector<int>{3, 4, 19}[i];
-    ExpectNear({some.row(i), some.row(i) + some.cols},
-               {of_all.begin() + row * some.cols, of_all.begin() + (row + 1) * some.cols},
-               GetParam().dtype);
+    const Stray stray =
+        StrayOf(std::vector<float>(some.row(i), some.row(i) + some.cols),
+                {of_all.begin() + row * some.cols, of_all.begin() + (row + 1) * some.cols});
+    EXPECT_LE(stray.largest, 2e-5);
   }
   EXPECT_EQ(model->Logits(hidden, {}).rows, 0);
 }
