@@ -20,8 +20,7 @@ function(attendant_program name)
 endfunction()
 
 # attendant_test(NAME LABEL unit SOURCES a_test.cc DEPS x [TIMEOUT seconds]): a GoogleTest program, each case of which
-# is a CTest test. LABEL is one of unit, integration, golden, fuzz. Tests find their data below
-# ATTENDANT_SOURCE_DIR, and programs of the build below ATTENDANT_BINARY_DIR.
+# is a CTest test. LABEL is one of unit, integration, golden, fuzz. Tests find their data with tests/support/test_data.h.
 function(attendant_test name)
   cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
