@@ -1,9 +1,13 @@
 #include "server/metrics/metrics_endpoint.h"
 
+#include <atomic>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "civetweb.h"
 
 namespace attendant::server {
@@ -54,6 +58,7 @@ absl::StatusOr<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::Start(const st
   mg_server_port port = {};
   mg_get_server_ports(endpoint->context_, 1, &port);
   endpoint->port_ = port.port;
+  endpoint->host_ = address.substr(0, address.rfind(':'));
   mg_set_request_handler(endpoint->context_, "/metrics$", &HandleRequest, &endpoint->metrics_);
   mg_set_request_handler(endpoint->context_, "/livez$", &HandleRequest, &endpoint->live_);
   mg_set_request_handler(endpoint->context_, "/readyz$", &HandleRequest, &endpoint->ready_);
@@ -62,7 +67,21 @@ absl::StatusOr<std::unique_ptr<MetricsEndpoint>> MetricsEndpoint::Start(const st
 
 MetricsEndpoint::~MetricsEndpoint() {
   if (context_ == nullptr) return;
-  mg_stop(context_);
+  // civetweb looks every two seconds whether it is to stop, or when somebody connects.
+  std::atomic<bool> stopped = false;
+  std::thread stop([&] {
+    mg_stop(context_);
+    stopped = true;
+  });
+  while (!stopped) {
+    char error[64];
+    if (mg_connection* connection =
+            mg_connect_client(host_.c_str(), port_, /*use_ssl=*/0, error, sizeof(error))) {
+      mg_close_connection(connection);
+    }
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  stop.join();
   mg_exit_library();
 }
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -44,6 +45,7 @@ class MetricsEndpoint {
 
   Page metrics_, live_, ready_;
   mg_context* context_ = nullptr;
+  std::string host_;
   int port_ = 0;
 };
 

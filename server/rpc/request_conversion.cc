@@ -177,11 +177,10 @@ absl::Status CheckAllFinite(const engine::Tensor& tensor, absl::string_view path
                       absl::StrCat("has a value that is not finite, at index ", bad));
 }
 
-// A tensor of numbers that attention computes with.
-absl::StatusOr<engine::Tensor> FloatTensor(bool is_set, v1::Tensor& message,
-                                           absl::string_view path) {
-  if (!is_set) return InvalidField(path, "is not set");
-  ASSIGN_OR_RETURN(engine::Tensor tensor, TensorFromMessage(message, path));
+// A tensor of numbers that attention computes with; null if it is not set.
+absl::StatusOr<engine::Tensor> FloatTensor(v1::Tensor* message, absl::string_view path) {
+  if (message == nullptr) return InvalidField(path, "is not set");
+  ASSIGN_OR_RETURN(engine::Tensor tensor, TensorFromMessage(*message, path));
   if (tensor.dtype != engine::DataType::kFloat32 && tensor.dtype != engine::DataType::kFloat16 &&
       tensor.dtype != engine::DataType::kBFloat16) {
     return InvalidField(Join(path, "dtype"), absl::StrCat("is ", engine::DataTypeName(tensor.dtype),
@@ -491,12 +490,14 @@ absl::StatusOr<engine::AttentionMask> MaskFromMessage(Message& message, const st
 
 absl::StatusOr<engine::AttendTensors> TensorsFromMessage(v1::TensorAttention& message) {
   engine::AttendTensors tensors;
-  ASSIGN_OR_RETURN(tensors.query,
-                   FloatTensor(message.has_query(), *message.mutable_query(), "tensors.query"));
+  ASSIGN_OR_RETURN(
+      tensors.query,
+      FloatTensor(message.has_query() ? message.mutable_query() : nullptr, "tensors.query"));
   ASSIGN_OR_RETURN(tensors.key,
-                   FloatTensor(message.has_key(), *message.mutable_key(), "tensors.key"));
-  ASSIGN_OR_RETURN(tensors.value,
-                   FloatTensor(message.has_value(), *message.mutable_value(), "tensors.value"));
+                   FloatTensor(message.has_key() ? message.mutable_key() : nullptr, "tensors.key"));
+  ASSIGN_OR_RETURN(
+      tensors.value,
+      FloatTensor(message.has_value() ? message.mutable_value() : nullptr, "tensors.value"));
   ASSIGN_OR_RETURN(tensors.mask, MaskFromMessage(message, "tensors"));
   tensors.return_weights = message.return_weights();
   tensors.return_lse = message.return_lse();
@@ -505,33 +506,37 @@ absl::StatusOr<engine::AttendTensors> TensorsFromMessage(v1::TensorAttention& me
 
 absl::StatusOr<engine::AttendLayer> LayerFromMessage(v1::LayerAttention& message) {
   engine::AttendLayer layer;
-  ASSIGN_OR_RETURN(layer.query,
-                   FloatTensor(message.has_query(), *message.mutable_query(), "layer.query"));
+  ASSIGN_OR_RETURN(layer.query, FloatTensor(message.has_query() ? message.mutable_query() : nullptr,
+                                            "layer.query"));
   if (message.has_key()) {
-    ASSIGN_OR_RETURN(layer.key, FloatTensor(true, *message.mutable_key(), "layer.key"));
+    ASSIGN_OR_RETURN(layer.key, FloatTensor(message.mutable_key(), "layer.key"));
   }
   if (message.has_value()) {
-    ASSIGN_OR_RETURN(layer.value, FloatTensor(true, *message.mutable_value(), "layer.value"));
+    ASSIGN_OR_RETURN(layer.value, FloatTensor(message.mutable_value(), "layer.value"));
   } else {
     layer.value = layer.key;
   }
   RETURN_IF_ERROR(CheckAtLeast("layer.num_heads", message.num_heads(), 1));
   layer.num_heads = message.num_heads();
-  ASSIGN_OR_RETURN(layer.w_q, FloatTensor(message.has_w_q(), *message.mutable_w_q(), "layer.w_q"));
-  ASSIGN_OR_RETURN(layer.w_k, FloatTensor(message.has_w_k(), *message.mutable_w_k(), "layer.w_k"));
-  ASSIGN_OR_RETURN(layer.w_v, FloatTensor(message.has_w_v(), *message.mutable_w_v(), "layer.w_v"));
-  ASSIGN_OR_RETURN(layer.w_o, FloatTensor(message.has_w_o(), *message.mutable_w_o(), "layer.w_o"));
+  ASSIGN_OR_RETURN(layer.w_q,
+                   FloatTensor(message.has_w_q() ? message.mutable_w_q() : nullptr, "layer.w_q"));
+  ASSIGN_OR_RETURN(layer.w_k,
+                   FloatTensor(message.has_w_k() ? message.mutable_w_k() : nullptr, "layer.w_k"));
+  ASSIGN_OR_RETURN(layer.w_v,
+                   FloatTensor(message.has_w_v() ? message.mutable_w_v() : nullptr, "layer.w_v"));
+  ASSIGN_OR_RETURN(layer.w_o,
+                   FloatTensor(message.has_w_o() ? message.mutable_w_o() : nullptr, "layer.w_o"));
   if (message.has_b_q()) {
-    ASSIGN_OR_RETURN(layer.b_q, FloatTensor(true, *message.mutable_b_q(), "layer.b_q"));
+    ASSIGN_OR_RETURN(layer.b_q, FloatTensor(message.mutable_b_q(), "layer.b_q"));
   }
   if (message.has_b_k()) {
-    ASSIGN_OR_RETURN(layer.b_k, FloatTensor(true, *message.mutable_b_k(), "layer.b_k"));
+    ASSIGN_OR_RETURN(layer.b_k, FloatTensor(message.mutable_b_k(), "layer.b_k"));
   }
   if (message.has_b_v()) {
-    ASSIGN_OR_RETURN(layer.b_v, FloatTensor(true, *message.mutable_b_v(), "layer.b_v"));
+    ASSIGN_OR_RETURN(layer.b_v, FloatTensor(message.mutable_b_v(), "layer.b_v"));
   }
   if (message.has_b_o()) {
-    ASSIGN_OR_RETURN(layer.b_o, FloatTensor(true, *message.mutable_b_o(), "layer.b_o"));
+    ASSIGN_OR_RETURN(layer.b_o, FloatTensor(message.mutable_b_o(), "layer.b_o"));
   }
   ASSIGN_OR_RETURN(layer.mask, MaskFromMessage(message, "layer"));
   layer.return_weights = message.return_weights();

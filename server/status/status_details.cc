@@ -58,12 +58,6 @@ void SetViolation(absl::Status& status, absl::string_view field, absl::string_vi
   Set(status, bad_request);
 }
 
-// The engine names a field in a payload of its own.
-absl::Status WithEngineField(const absl::Status& status) {
-  const auto path = status.GetPayload(engine::kFieldPathUrl);
-  return path.has_value() ? WithField(status, std::string(*path)) : status;
-}
-
 }  // namespace
 
 absl::Status InvalidField(absl::string_view field, absl::string_view problem) {
@@ -102,15 +96,20 @@ absl::Status ErrorWithReason(absl::StatusCode code, absl::string_view reason,
 }
 
 absl::Status WithField(absl::Status status, absl::string_view field) {
-  if (status.code() != absl::StatusCode::kInvalidArgument || Get<google::rpc::BadRequest>(status))
+  if (status.code() != absl::StatusCode::kInvalidArgument || Get<google::rpc::BadRequest>(status)) {
     return status;
-  SetViolation(status, field, status.message());
+  }
+  const auto engine_field = status.GetPayload(engine::kFieldPathUrl);
+  const std::string path(engine_field.has_value() ? std::string(*engine_field)
+                                                  : std::string(field));
+  if (path.empty()) return status;
+  SetViolation(status, path, status.message());
   if (!Get<google::rpc::ErrorInfo>(status)) SetReason(status, reason::kInvalidField);
   return status;
 }
 
 absl::Status WithFieldPrefix(const absl::Status& plain, absl::string_view prefix) {
-  const absl::Status status = WithEngineField(plain);
+  const absl::Status status = WithField(plain, "");
   const auto bad_request = Get<google::rpc::BadRequest>(status);
   if (!bad_request || bad_request->field_violations().empty()) return status;
   absl::Status prefixed(status.code(), absl::StrCat(prefix, status.message()));
@@ -143,7 +142,7 @@ std::optional<absl::Duration> RetryDelay(const absl::Status& status) {
 }
 
 google::rpc::Status ToRpcStatus(const absl::Status& plain) {
-  const absl::Status status = WithEngineField(plain);
+  const absl::Status status = WithField(plain, "");
   google::rpc::Status message;
   message.set_code(static_cast<int>(status.code()));
   message.set_message(Cut(status.message(), kMaxMessageBytes));

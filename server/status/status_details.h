@@ -50,8 +50,8 @@ absl::Status ErrorWithReason(absl::StatusCode code, absl::string_view reason,
                              absl::string_view message,
                              std::optional<absl::Duration> retry_after = std::nullopt);
 
-// Adds a BadRequest for `field` to an INVALID_ARGUMENT that has none; other errors are returned as
-// they are.
+// Adds a BadRequest to an INVALID_ARGUMENT that has none: for the field that the engine named, else
+// for `field`, if it is not empty. Other errors are returned as they are.
 absl::Status WithField(absl::Status status, absl::string_view field);
 
 // Puts `prefix` before the field of the BadRequest and before the message: for a message within

@@ -25,7 +25,8 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 std::string FieldOf(const absl::Status& status) {
-  for (const auto& any : ToRpcStatus(status).details()) {
+  const google::rpc::Status message = ToRpcStatus(status);
+  for (const auto& any : message.details()) {
     google::rpc::BadRequest bad_request;
     if (any.UnpackTo(&bad_request)) return bad_request.field_violations(0).field();
   }
