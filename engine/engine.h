@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -72,11 +73,13 @@ struct ModelDescription {
   int32_t vocab_size = 0;
   int32_t num_layers = 0;
   int32_t num_heads = 0;
+  int32_t num_key_value_heads = 0;
+  int32_t hidden_size = 0;
   std::vector<std::string> heads;  // heads the checkpoint carries: "lm", "masked_lm", ...
   std::string tokenizer_kind;      // empty if the checkpoint has no tokenizer
   Pooling default_pooling = Pooling::kMean;
   bool default_normalize = false;
-  std::vector<std::string> prompt_names;
+  std::map<std::string, std::string> prompts;  // prefixes by name
   bool can_encode = false;
   bool can_generate = false;
 };

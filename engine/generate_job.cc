@@ -4,6 +4,7 @@
 #include <utility>
 #include <variant>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/base/field_error.h"
@@ -131,7 +132,13 @@ absl::StatusOr<std::unique_ptr<GenerateJob>> PrepareGenerate(GenerateRequest req
 
 std::string TokenText(const LoadedModel& model, int32_t id) {
   if (model.tokenizer == nullptr) return "";
-  return model.tokenizer->IdToToken(id).value_or("");
+  const auto decode = [&](absl::Span<const int32_t> ids) {
+    return model.tokenizer->Decode(ids, /*skip_special_tokens=*/false).value_or("");
+  };
+  // A token that begins a word has its space only behind another token.
+  const std::string alone = decode({id});
+  const std::string twice = decode({id, id});
+  return absl::StartsWith(twice, alone) ? twice.substr(alone.size()) : alone;
 }
 
 }  // namespace attendant::engine

@@ -86,7 +86,8 @@ absl::StatusOr<std::unique_ptr<GenerateJob>> PrepareGenerate(GenerateRequest req
                                                              absl::Time submitted,
                                                              uint64_t random_seed);
 
-// The vocabulary's spelling of a token; empty if the tokenizer has none.
+// The text that a token adds, the space before a word included; U+FFFD for what is not whole UTF-8
+// in it. Empty without a tokenizer.
 std::string TokenText(const LoadedModel& model, int32_t id);
 
 }  // namespace attendant::engine

@@ -90,13 +90,14 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   description.vocab_size = config.vocab_size;
   description.num_layers = config.num_hidden_layers;
   description.num_heads = config.num_attention_heads;
+  description.num_key_value_heads = config.num_key_value_heads;
+  description.hidden_size = config.hidden_size;
   description.heads = transformer->heads();
   if (model->tokenizer != nullptr)
     description.tokenizer_kind = std::string(model->tokenizer->kind());
   description.default_pooling = ToPooling(model->sentence.pooling);
   description.default_normalize = model->sentence.normalize;
-  for (const auto& [name, prompt] : model->sentence.prompts)
-    description.prompt_names.push_back(name);
+  description.prompts = model->sentence.prompts;
   description.can_encode = !is_decoder;
   description.can_generate = is_decoder && transformer->has_language_model_head();
   model->hidden_size = config.hidden_size;

@@ -168,13 +168,13 @@ struct GenerateRequest {
 
 struct TokenLogprob {
   int32_t id = 0;
-  std::string text;  // the vocabulary's spelling
+  std::string text;  // its own, the space before a word included
   float logprob = 0;
 };
 
 struct GeneratedToken {
   int32_t id = 0;
-  std::string text;   // the vocabulary's spelling
+  std::string text;   // its own, the space before a word included
   float logprob = 0;  // set when asked for
   std::vector<TokenLogprob> top;
 };

@@ -333,13 +333,16 @@ absl::Status PrefixFromMessage(v1::EncodeRequest& message, const engine::ModelDe
   if (message.prefix_case() == v1::EncodeRequest::kPrompt)
     request.prompt = std::move(*message.mutable_prompt());
   if (message.prefix_case() != v1::EncodeRequest::kPromptName) return absl::OkStatus();
-  if (std::find(model.prompt_names.begin(), model.prompt_names.end(), message.prompt_name()) ==
-      model.prompt_names.end()) {
+  if (!model.prompts.contains(message.prompt_name())) {
     return InvalidField(
         "prompt_name",
-        absl::StrCat("is \"", message.prompt_name().substr(0, 64), "\"; the model has ",
-                     model.prompt_names.empty() ? "no named prompts"
-                                                : absl::StrJoin(model.prompt_names, ", ")));
+        absl::StrCat(
+            "is \"", message.prompt_name().substr(0, 64), "\"; the model has ",
+            model.prompts.empty()
+                ? "no named prompts"
+                : absl::StrJoin(model.prompts, ", ", [](std::string* out, const auto& prompt) {
+                    absl::StrAppend(out, prompt.first);
+                  })));
   }
   request.prompt_name = std::move(*message.mutable_prompt_name());
   return absl::OkStatus();
@@ -906,7 +909,9 @@ v1::Model ModelToMessage(const engine::ModelDescription& model) {
   message.set_max_tokens(model.max_tokens);
   message.set_embedding_size(model.can_encode ? model.embedding_size : 0);
   message.set_num_layers(model.num_layers);
+  message.set_hidden_size(model.hidden_size);
   message.set_num_attention_heads(model.num_heads);
+  message.set_num_key_value_heads(model.num_key_value_heads);
   message.set_vocab_size(model.vocab_size);
   if (model.can_encode) message.add_heads(v1::MODEL_HEAD_EMBEDDING);
   for (const std::string& head : model.heads) {
@@ -919,7 +924,7 @@ v1::Model ModelToMessage(const engine::ModelDescription& model) {
     message.set_pooling(PoolingToMessage(model.default_pooling));
     message.set_normalize(model.default_normalize);
   }
-  for (const std::string& name : model.prompt_names) (*message.mutable_prompts())[name];
+  for (const auto& [name, prompt] : model.prompts) (*message.mutable_prompts())[name] = prompt;
   return message;
 }
 

@@ -23,14 +23,14 @@ std::vector<engine::ModelDescription> ScriptedModels() {
   encoder.vocab_size = 100;
   encoder.num_layers = 3;
   encoder.tokenizer_kind = "WordPiece";
-  encoder.prompt_names = {"query"};
+  encoder.prompts = {{"query", "query: "}};
   encoder.can_encode = true;
   engine::ModelDescription decoder = encoder;
   decoder.name = "decoder";
   decoder.architecture = "gpt2";
   decoder.kind = "decoder";
   decoder.heads = {"lm"};
-  decoder.prompt_names = {};
+  decoder.prompts = {};
   decoder.can_encode = false;
   decoder.can_generate = true;
   return {decoder, encoder};
