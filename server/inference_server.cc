@@ -150,8 +150,8 @@ int64_t InferenceServer::Drain(absl::Duration settle, absl::Duration timeout) {
   }
   admission_.SetState(AdmissionController::State::kDraining);
   live_calls_.Drain();
-  // Sends GOAWAY at once, and returns when all calls are over. A call that crosses the GOAWAY on its
-  // way is not ours to answer: gRPC ends it with CANCELLED.
+  // Sends GOAWAY at once, and returns when all calls are over. A call that crosses the GOAWAY on
+  // its way is not ours to answer: gRPC ends it with CANCELLED.
   std::thread shutdown(
       [&] { grpc_server_->Shutdown(absl::ToChronoTime(absl::Now() + timeout + 2 * kFlushTime)); });
   int64_t num_cut_off = 0;
