@@ -178,10 +178,9 @@ absl::StatusOr<std::unique_ptr<EncodeJob>> PrepareEncode(EncodeRequest request, 
       num_tokens * model.hidden_size * static_cast<int64_t>(job->hidden_layers.size());
   const int64_t num_bytes = num_values * static_cast<int64_t>(sizeof(float));
   if (num_bytes > model.max_encode_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("the vectors of this request take ", num_bytes,
-                                                   " bytes; this server allows ",
-                                                   model.max_encode_bytes,
-                                                   " (--max_encode_bytes)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the vectors of this request take ", num_bytes, " bytes; this server allows ",
+                     model.max_encode_bytes, " (--max_encode_bytes)"));
   }
   job->embeddings.resize(num_rows * job->dimensions);
   job->hidden_states.assign(job->hidden_layers.size(),

@@ -14,7 +14,8 @@
 namespace attendant::engine {
 namespace {
 
-// How long normalization may make a text. NFKC, the most generous real one, makes 18 characters of one.
+// How long normalization may make a text. NFKC, the most generous real one, makes 18 characters of
+// one.
 size_t MaxBytes(size_t text_bytes) {
   return std::min<size_t>(32 * text_bytes + 4096, std::numeric_limits<int32_t>::max());
 }
@@ -75,10 +76,11 @@ absl::StatusOr<std::vector<AddedToken>> ParseAddedTokens(const JsonValue& json) 
   return tokens;
 }
 
-absl::StatusOr<AddedTokens> AddedTokens::Create(const std::vector<AddedToken>& tokens, const Model& model,
-                                                const Normalizer* normalizer) {
+absl::StatusOr<AddedTokens> AddedTokens::Create(const std::vector<AddedToken>& tokens,
+                                                const Model& model, const Normalizer* normalizer) {
   AddedTokens added;
-  std::vector<const AddedToken*> patterns;  // what to look for: the special tokens, and then the others
+  std::vector<const AddedToken*>
+      patterns;  // what to look for: the special tokens, and then the others
   for (const AddedToken& token : tokens) {
     if (token.special && !token.content.empty() && added.special_.insert(token.content).second) {
       patterns.push_back(&token);
@@ -132,7 +134,8 @@ const AddedToken* AddedTokens::Find(int32_t id) const {
   return entry == tokens_.end() ? nullptr : &entry->second;
 }
 
-std::vector<AddedTokens::Part> AddedTokens::Split(absl::string_view text, const TokenTrie& trie) const {
+std::vector<AddedTokens::Part> AddedTokens::Split(absl::string_view text,
+                                                  const TokenTrie& trie) const {
   std::vector<Part> parts;
   size_t done = 0;       // parts cover text[0, done)
   size_t space_end = 0;  // of the whitespace that was last looked at
@@ -151,25 +154,30 @@ std::vector<AddedTokens::Part> AddedTokens::Split(absl::string_view text, const 
     size_t end = position + length;
     position = end;
     const AddedToken& token = *Find(id);
-    if (token.single_word && (EndsWithWord(text.substr(0, begin)) || StartsWithWord(text.substr(end)))) continue;
+    if (token.single_word &&
+        (EndsWithWord(text.substr(0, begin)) || StartsWithWord(text.substr(end))))
+      continue;
     // Whitespace that the token before it has taken stays with that.
     if (token.lstrip) {
-      begin = std::max(WithoutTrailingSpace(text.substr(0, begin), std::min(done, begin)).size(), done);
+      begin =
+          std::max(WithoutTrailingSpace(text.substr(0, begin), std::min(done, begin)).size(), done);
     }
     if (token.rstrip) {
       if (end >= space_end) space_end = end + LeadingSpace(text.substr(end));
       end = space_end;
     }
-    if (done < begin) parts.push_back({{static_cast<uint32_t>(done), static_cast<uint32_t>(begin)}, -1});
+    if (done < begin)
+      parts.push_back({{static_cast<uint32_t>(done), static_cast<uint32_t>(begin)}, -1});
     parts.push_back({{static_cast<uint32_t>(begin), static_cast<uint32_t>(end)}, id});
     done = end;
   }
-  if (done != text.size()) parts.push_back({{static_cast<uint32_t>(done), static_cast<uint32_t>(text.size())}, -1});
+  if (done != text.size())
+    parts.push_back({{static_cast<uint32_t>(done), static_cast<uint32_t>(text.size())}, -1});
   return parts;
 }
 
-absl::StatusOr<PreTokenizedString> AddedTokens::ExtractAndNormalize(absl::string_view text,
-                                                                    const Normalizer* normalizer) const {
+absl::StatusOr<PreTokenizedString> AddedTokens::ExtractAndNormalize(
+    absl::string_view text, const Normalizer* normalizer) const {
   PreTokenizedString result;
   result.max_bytes = MaxBytes(text.size());
   result.deadline = Deadline(text.size());
@@ -187,7 +195,8 @@ absl::StatusOr<PreTokenizedString> AddedTokens::ExtractAndNormalize(absl::string
   };
   for (const Part& part : Split(text, trie_)) {
     const auto begin = static_cast<int32_t>(part.range.begin);
-    NormalizedString string(text.substr(part.range.begin, part.range.end - part.range.begin), begin);
+    NormalizedString string(text.substr(part.range.begin, part.range.end - part.range.begin),
+                            begin);
     const auto size = static_cast<uint32_t>(string.text.size());
     if (part.token_id >= 0) {
       const TextRange original = string.original;
@@ -204,7 +213,8 @@ absl::StatusOr<PreTokenizedString> AddedTokens::ExtractAndNormalize(absl::string
     for (const Part& inner : parts) {
       const ByteRange range = {base + inner.range.begin, base + inner.range.end};
       if (range.begin >= range.end) continue;
-      const TextRange original = {result.origins[range.begin].begin, result.origins[range.end - 1].end};
+      const TextRange original = {result.origins[range.begin].begin,
+                                  result.origins[range.end - 1].end};
       result.AddPiece(range, original, inner.token_id);
     }
   }

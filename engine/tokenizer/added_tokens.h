@@ -31,16 +31,19 @@ struct AddedToken {
 // The `added_tokens` of a tokenizer.json; their ids there are not used, see AddedTokens.
 absl::StatusOr<std::vector<AddedToken>> ParseAddedTokens(const JsonValue& json);
 
-// Tokens that are looked for in the text before the pre-tokenizer sees it, each as a whole. Immutable; any thread.
+// Tokens that are looked for in the text before the pre-tokenizer sees it, each as a whole.
+// Immutable; any thread.
 class AddedTokens {
  public:
-  // A token of the model keeps its id; others get the ids behind the model's, in order. `normalizer` may be null;
-  // neither it nor `model` is needed later.
-  static absl::StatusOr<AddedTokens> Create(const std::vector<AddedToken>& tokens, const Model& model,
-                                            const Normalizer* normalizer);
+  // A token of the model keeps its id; others get the ids behind the model's, in order.
+  // `normalizer` may be null; neither it nor `model` is needed later.
+  static absl::StatusOr<AddedTokens> Create(const std::vector<AddedToken>& tokens,
+                                            const Model& model, const Normalizer* normalizer);
 
-  // Looks for the tokens in `text`, normalizes what lies between them, and looks for the normalized tokens there.
-  absl::StatusOr<PreTokenizedString> ExtractAndNormalize(absl::string_view text, const Normalizer* normalizer) const;
+  // Looks for the tokens in `text`, normalizes what lies between them, and looks for the normalized
+  // tokens there.
+  absl::StatusOr<PreTokenizedString> ExtractAndNormalize(absl::string_view text,
+                                                         const Normalizer* normalizer) const;
 
   std::optional<int32_t> IdOf(absl::string_view token) const;
   // Null if `id` is not an added token.

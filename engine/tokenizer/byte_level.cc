@@ -36,7 +36,8 @@ absl::Status WriteBytesAsChars(NormalizedString& string) {
   Rewriter rewriter(string);
   const std::string text = string.text;
   for (size_t i = 0; i < text.size(); ++i) {
-    rewriter.Emit(ByteToChar(static_cast<uint8_t>(text[i])), unicode::IsContinuation(text[i]) ? 1 : 0);
+    rewriter.Emit(ByteToChar(static_cast<uint8_t>(text[i])),
+                  unicode::IsContinuation(text[i]) ? 1 : 0);
   }
   return rewriter.Finish();
 }

@@ -8,8 +8,8 @@
 
 namespace attendant::engine {
 
-// GPT-2's alphabet: a printable character for each byte. Printable ASCII and Latin-1 stand for themselves, the others
-// are U+0100 and up; a space is U+0120.
+// GPT-2's alphabet: a printable character for each byte. Printable ASCII and Latin-1 stand for
+// themselves, the others are U+0100 and up; a space is U+0120.
 char32_t ByteToChar(uint8_t byte);
 
 // The byte that `c` stands for, or -1.

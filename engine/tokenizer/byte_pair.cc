@@ -25,7 +25,8 @@ uint64_t PairKey(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
 }
 
-// A part of the piece: at first a character. A doubly linked list in a vector; length 0 once merged into the left one.
+// A part of the piece: at first a character. A doubly linked list in a vector; length 0 once merged
+// into the left one.
 struct Symbol {
   int32_t id;
   int32_t previous;
@@ -33,7 +34,8 @@ struct Symbol {
   uint32_t length;
 };
 
-// A merge that may be done, in a heap by rank and then by position. It may have expired when its turn comes.
+// A merge that may be done, in a heap by rank and then by position. It may have expired when its
+// turn comes.
 struct Candidate {
   uint64_t order;  // rank, position
   int32_t id;
@@ -48,10 +50,13 @@ class BytePair : public Model {
       : Model(std::move(vocabulary)),
         options_(options),
         merges_(std::move(merges)),
-        decorates_(!options.continuing_subword_prefix.empty() || !options.end_of_word_suffix.empty()) {
-    if (options.unknown_token.has_value()) unknown_id_ = this->vocabulary().IdOf(*options.unknown_token);
+        decorates_(!options.continuing_subword_prefix.empty() ||
+                   !options.end_of_word_suffix.empty()) {
+    if (options.unknown_token.has_value())
+      unknown_id_ = this->vocabulary().IdOf(*options.unknown_token);
     for (int byte = 0; byte < 256; ++byte) {
-      if (options.byte_fallback) byte_ids_[byte] = this->vocabulary().IdOf(absl::StrFormat("<0x%02X>", byte));
+      if (options.byte_fallback)
+        byte_ids_[byte] = this->vocabulary().IdOf(absl::StrFormat("<0x%02X>", byte));
     }
     for (const auto& [token, id] : this->vocabulary().ids()) {
       if (token.empty() || unicode::CharLength(token[0]) != token.size()) continue;
@@ -129,15 +134,17 @@ class BytePair : public Model {
         continue;
       }
       const absl::string_view spelling = decorates_ ? absl::string_view(decorated) : c;
-      if (std::all_of(spelling.begin(), spelling.end(),
-                      [&](char byte) { return byte_ids_[static_cast<uint8_t>(byte)].has_value(); })) {
+      if (std::all_of(spelling.begin(), spelling.end(), [&](char byte) {
+            return byte_ids_[static_cast<uint8_t>(byte)].has_value();
+          })) {
         for (const char byte : spelling) Add(*byte_ids_[static_cast<uint8_t>(byte)], 1, symbols);
         continue;
       }
       if (!options_.unknown_token.has_value()) continue;
       if (!unknown_id_.has_value()) {
-        return absl::InvalidArgumentError(absl::StrCat("the text has an unknown character, and model.unk_token \"",
-                                                       *options_.unknown_token, "\" is not in the vocabulary"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("the text has an unknown character, and model.unk_token \"",
+                         *options_.unknown_token, "\" is not in the vocabulary"));
       }
       if (!options_.fuse_unknown) flush_unknown();
       unknown_length += static_cast<uint32_t>(c.size());
@@ -159,7 +166,8 @@ class BytePair : public Model {
       if (left.next < 0) return std::nullopt;
       const Merge* merge = FindMerge(left.id, symbols[left.next].id);
       if (merge == nullptr) return std::nullopt;
-      return Candidate{static_cast<uint64_t>(merge->rank) << 32 | static_cast<uint32_t>(position), merge->id};
+      return Candidate{static_cast<uint64_t>(merge->rank) << 32 | static_cast<uint32_t>(position),
+                       merge->id};
     };
     const auto push = [&](int32_t position) {
       if (const auto next = candidate(position)) {
@@ -197,8 +205,9 @@ class BytePair : public Model {
   const MergeMap merges_;
   const bool decorates_;  // with a prefix or a suffix, characters are looked up by their spelling
   std::optional<int32_t> unknown_id_;
-  std::array<std::optional<int32_t>, 256> byte_ids_;  // of "<0x00>" and so on; none without byte_fallback
-  std::vector<int32_t> char_ids_;                     // by code point, or -1: the tokens of one character
+  std::array<std::optional<int32_t>, 256>
+      byte_ids_;                   // of "<0x00>" and so on; none without byte_fallback
+  std::vector<int32_t> char_ids_;  // by code point, or -1: the tokens of one character
   mutable WordCache cache_;
 };
 
@@ -215,9 +224,12 @@ absl::StatusOr<Merges> ParseMerges(const JsonValue& json) {
       const absl::string_view text(left.data(), left.size());
       if (absl::StartsWith(text, "#version")) continue;
       const std::vector<std::string> parts = absl::StrSplit(text, ' ');
-      if (parts.size() != 2) return json.ErrorAt(absl::StrCat("[", at, "]"), absl::StrCat("\"", text, "\" is not two tokens"));
+      if (parts.size() != 2)
+        return json.ErrorAt(absl::StrCat("[", at, "]"),
+                            absl::StrCat("\"", text, "\" is not two tokens"));
       merges.emplace_back(parts[0], parts[1]);
-    } else if (entry.get(pair) == simdjson::SUCCESS && pair.size() == 2 && pair.at(0).get(left) == simdjson::SUCCESS &&
+    } else if (entry.get(pair) == simdjson::SUCCESS && pair.size() == 2 &&
+               pair.at(0).get(left) == simdjson::SUCCESS &&
                pair.at(1).get(right) == simdjson::SUCCESS) {
       merges.emplace_back(left, right);
     } else {
@@ -242,8 +254,9 @@ absl::StatusOr<std::unique_ptr<Model>> CreateBytePair(Vocabulary vocabulary, con
     const auto& [left, right] = merges[rank];
     const size_t prefix_bytes = options.continuing_subword_prefix.size();
     if (right.size() < prefix_bytes) {
-      return absl::InvalidArgumentError(absl::StrCat("model.merges[", rank, "]: \"", right,
-                                                     "\" is shorter than model.continuing_subword_prefix"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("model.merges[", rank, "]: \"", right,
+                       "\" is shorter than model.continuing_subword_prefix"));
     }
     ASSIGN_OR_RETURN(const int32_t left_id, id_of(rank, left));
     ASSIGN_OR_RETURN(const int32_t right_id, id_of(rank, right));
@@ -258,7 +271,8 @@ absl::StatusOr<std::unique_ptr<Model>> CreateBytePair(const JsonValue& json) {
   if (const auto dropout = json.Find("dropout")) {
     ASSIGN_OR_RETURN(const double probability, dropout->Number());
     if (probability != 0) {
-      return absl::UnimplementedError(absl::StrCat(dropout->path(), " ", probability, " is not supported; only 0 is"));
+      return absl::UnimplementedError(
+          absl::StrCat(dropout->path(), " ", probability, " is not supported; only 0 is"));
     }
   }
   const auto read_string = [&](absl::string_view key, std::string& value) -> absl::Status {
@@ -268,7 +282,8 @@ absl::StatusOr<std::unique_ptr<Model>> CreateBytePair(const JsonValue& json) {
     }
     return absl::OkStatus();
   };
-  if (json.Find("unk_token").has_value()) RETURN_IF_ERROR(read_string("unk_token", options.unknown_token.emplace()));
+  if (json.Find("unk_token").has_value())
+    RETURN_IF_ERROR(read_string("unk_token", options.unknown_token.emplace()));
   RETURN_IF_ERROR(read_string("continuing_subword_prefix", options.continuing_subword_prefix));
   RETURN_IF_ERROR(read_string("end_of_word_suffix", options.end_of_word_suffix));
   ASSIGN_OR_RETURN(options.fuse_unknown, json.Bool("fuse_unk", /*fallback=*/false));

@@ -78,8 +78,9 @@ class WordPieceStep : public WholeTokenStep {
   // What detokenizers of English do, one after the other.
   static void Cleanup(std::string& text) {
     constexpr std::pair<absl::string_view, absl::string_view> kReplacements[] = {
-        {" .", "."},       {" ?", "?"},     {" !", "!"},   {" ,", ","},   {" ' ", "'"},  {" n't", "n't"},
-        {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+        {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+        {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+        {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
     if (!absl::StrContains(text, ' ')) return;
     for (const auto& replacement : kReplacements) absl::StrReplaceAll({replacement}, &text);
   }
@@ -205,11 +206,13 @@ class ByteFallbackStep : public WholeTokenStep {
   }
 
   static std::optional<char> ParseByte(absl::string_view token) {
-    if (token.size() != 6 || !absl::StartsWith(token, "<0x") || token[5] != '>') return std::nullopt;
+    if (token.size() != 6 || !absl::StartsWith(token, "<0x") || token[5] != '>')
+      return std::nullopt;
     int value = 0;
     for (const char digit : token.substr(token[3] == '+' ? 4 : 3, token[3] == '+' ? 1 : 2)) {
       if (!absl::ascii_isxdigit(digit)) return std::nullopt;
-      value = value * 16 + (absl::ascii_isdigit(digit) ? digit - '0' : absl::ascii_tolower(digit) - 'a' + 10);
+      value = value * 16 +
+              (absl::ascii_isdigit(digit) ? digit - '0' : absl::ascii_tolower(digit) - 'a' + 10);
     }
     return static_cast<char>(value);
   }
@@ -250,7 +253,8 @@ struct StripSettings {
   int64_t stop;
 };
 
-// Each token without the first `start` and the last `stop` characters, as far as they are `content`.
+// Each token without the first `start` and the last `stop` characters, as far as they are
+// `content`.
 class StripStep : public DecodingStep {
  public:
   explicit StripStep(const StripSettings& settings) : settings_(settings) {}
@@ -315,8 +319,10 @@ class ReplaceStep : public DecodingStep {
     const std::string& literal = settings_.pattern->literal();
     std::string replaced;
     size_t position = 0;
-    for (size_t at = text_.find(literal); at != std::string::npos; at = text_.find(literal, position)) {
-      absl::StrAppend(&replaced, absl::string_view(text_).substr(position, at - position), settings_.content);
+    for (size_t at = text_.find(literal); at != std::string::npos;
+         at = text_.find(literal, position)) {
+      absl::StrAppend(&replaced, absl::string_view(text_).substr(position, at - position),
+                      settings_.content);
       position = at + literal.size();
     }
     // The rest may end in the start of the literal.
@@ -343,7 +349,8 @@ class ReplaceStep : public DecodingStep {
     std::string replaced;
     size_t position = 0;
     for (const ByteRange& match : matches) {
-      absl::StrAppend(&replaced, absl::string_view(text_).substr(position, match.begin - position), settings_.content);
+      absl::StrAppend(&replaced, absl::string_view(text_).substr(position, match.begin - position),
+                      settings_.content);
       position = match.end;
     }
     text_ = absl::StrCat(replaced, absl::string_view(text_).substr(position));
@@ -379,7 +386,8 @@ class JoinStep : public DecodingStep {
 
 class SequenceDecoder : public Decoder {
  public:
-  explicit SequenceDecoder(std::vector<std::unique_ptr<Decoder>> parts) : parts_(std::move(parts)) {}
+  explicit SequenceDecoder(std::vector<std::unique_ptr<Decoder>> parts)
+      : parts_(std::move(parts)) {}
   void AddSteps(std::vector<std::unique_ptr<DecodingStep>>& steps) const override {
     for (const auto& part : parts_) part->AddSteps(steps);
   }
@@ -456,30 +464,31 @@ absl::StatusOr<std::unique_ptr<Decoder>> CreateWordPieceDecoderFromJson(const Js
 }
 
 constexpr PartType<Decoder> kDecoders[] = {
-    {"BPEDecoder", CreateBytePairDecoder},
-    {"ByteFallback", CreateSimple<ByteFallbackStep>},
-    {"ByteLevel", CreateSimple<ByteLevelStep>},
-    {"Fuse", CreateSimple<FuseStep>},
-    {"Metaspace", CreateMetaspaceDecoder},
-    {"Replace", CreateReplaceDecoder},
-    {"Sequence", CreateSequenceDecoder},
-    {"Strip", CreateStripDecoder},
+    {"BPEDecoder", CreateBytePairDecoder},         {"ByteFallback", CreateSimple<ByteFallbackStep>},
+    {"ByteLevel", CreateSimple<ByteLevelStep>},    {"Fuse", CreateSimple<FuseStep>},
+    {"Metaspace", CreateMetaspaceDecoder},         {"Replace", CreateReplaceDecoder},
+    {"Sequence", CreateSequenceDecoder},           {"Strip", CreateStripDecoder},
     {"WordPiece", CreateWordPieceDecoderFromJson},
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Decoder>> CreateDecoder(const JsonValue& json) { return CreatePart(kDecoders, json); }
+absl::StatusOr<std::unique_ptr<Decoder>> CreateDecoder(const JsonValue& json) {
+  return CreatePart(kDecoders, json);
+}
 
 std::unique_ptr<Decoder> CreateWordPieceDecoder(absl::string_view prefix, bool cleanup) {
   return MakeDecoder<WordPieceStep>(WordPieceSettings{std::string(prefix), cleanup});
 }
 
-std::unique_ptr<Decoder> CreateByteLevelDecoder() { return MakeDecoder<ByteLevelStep>(NoSettings()); }
+std::unique_ptr<Decoder> CreateByteLevelDecoder() {
+  return MakeDecoder<ByteLevelStep>(NoSettings());
+}
 
 std::unique_ptr<Decoder> CreateSentencePieceDecoder(bool strip_space) {
   std::vector<std::unique_ptr<Decoder>> parts;
-  parts.push_back(MakeDecoder<ReplaceStep>(ReplaceSettings{std::make_shared<const Pattern>(Pattern("\u2581")), " "}));
+  parts.push_back(MakeDecoder<ReplaceStep>(
+      ReplaceSettings{std::make_shared<const Pattern>(Pattern("\u2581")), " "}));
   parts.push_back(MakeDecoder<ByteFallbackStep>(NoSettings()));
   parts.push_back(MakeDecoder<FuseStep>(NoSettings()));
   if (strip_space) parts.push_back(MakeDecoder<StripStep>(StripSettings{" ", 1, 0}));

@@ -11,8 +11,9 @@
 
 namespace attendant::engine {
 
-// One step of turning tokens back into text, as it runs: it is given tokens piece by piece, and gives tokens on. What
-// it gives is whole UTF-8, at once where it can; what depends on tokens to come it holds back.
+// One step of turning tokens back into text, as it runs: it is given tokens piece by piece, and
+// gives tokens on. What it gives is whole UTF-8, at once where it can; what depends on tokens to
+// come it holds back.
 class DecodingStep {
  public:
   virtual ~DecodingStep() = default;
@@ -46,13 +47,15 @@ class Decoder {
 // The decoder that `json` describes. UNIMPLEMENTED names a type that is not known.
 absl::StatusOr<std::unique_ptr<Decoder>> CreateDecoder(const JsonValue& json);
 
-// Tokens without their "##", with a space before those that have none; with `cleanup`, none before punctuation.
+// Tokens without their "##", with a space before those that have none; with `cleanup`, none before
+// punctuation.
 std::unique_ptr<Decoder> CreateWordPieceDecoder(absl::string_view prefix, bool cleanup);
 
 // The bytes that the characters of the tokens stand for, as UTF-8.
 std::unique_ptr<Decoder> CreateByteLevelDecoder();
 
-// SentencePiece's: U+2581 is a space, <0x..> a byte; with `strip_space`, without the space that starts the text.
+// SentencePiece's: U+2581 is a space, <0x..> a byte; with `strip_space`, without the space that
+// starts the text.
 std::unique_ptr<Decoder> CreateSentencePieceDecoder(bool strip_space);
 
 // What is done without a decoder: tokens with a space between them.

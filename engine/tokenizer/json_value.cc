@@ -38,7 +38,8 @@ absl::StatusOr<bool> JsonValue::Bool() const {
 
 absl::StatusOr<double> JsonValue::Number() const {
   double value = 0;
-  if (element_.get(value) != simdjson::SUCCESS || !std::isfinite(value)) return Error("is not a number");
+  if (element_.get(value) != simdjson::SUCCESS || !std::isfinite(value))
+    return Error("is not a number");
   return value;
 }
 
@@ -86,7 +87,8 @@ absl::StatusOr<std::vector<JsonValue>> JsonValue::Array(absl::string_view key) c
 }
 
 absl::Status JsonValue::ErrorAt(absl::string_view part, absl::string_view what) const {
-  return absl::InvalidArgumentError(absl::StrCat(path_.empty() ? "the file" : path_, part, " ", what));
+  return absl::InvalidArgumentError(
+      absl::StrCat(path_.empty() ? "the file" : path_, part, " ", what));
 }
 
 absl::Status JsonValue::UnknownType(absl::string_view type) const {
@@ -99,7 +101,8 @@ absl::Status JsonValue::Annotate(const absl::Status& status) const {
 
 absl::StatusOr<char32_t> SingleCharacter(const JsonValue& json) {
   ASSIGN_OR_RETURN(const absl::string_view text, json.String());
-  if (text.empty() || unicode::CharLength(text[0]) != text.size()) return json.Error("is not a single character");
+  if (text.empty() || unicode::CharLength(text[0]) != text.size())
+    return json.Error("is not a single character");
   size_t position = 0;
   return unicode::Next(text, position);
 }

@@ -15,11 +15,13 @@
 
 namespace attendant::engine {
 
-// A value of a JSON file, which knows where it stands ("pre_tokenizer.pretokenizers[1].type"), so that every error
-// can say so: INVALID_ARGUMENT for what has the wrong type or is missing. Valid as long as its parser.
+// A value of a JSON file, which knows where it stands ("pre_tokenizer.pretokenizers[1].type"), so
+// that every error can say so: INVALID_ARGUMENT for what has the wrong type or is missing. Valid as
+// long as its parser.
 class JsonValue {
  public:
-  JsonValue(simdjson::dom::element element, std::string path) : element_(element), path_(std::move(path)) {}
+  JsonValue(simdjson::dom::element element, std::string path)
+      : element_(element), path_(std::move(path)) {}
 
   simdjson::dom::element element() const { return element_; }
   const std::string& path() const { return path_; }
@@ -57,7 +59,8 @@ class JsonValue {
 // The one character of the string `json`.
 absl::StatusOr<char32_t> SingleCharacter(const JsonValue& json);
 
-// A part of a tokenizer by name, and how to make it: one row for each. `Part` is what the rows make.
+// A part of a tokenizer by name, and how to make it: one row for each. `Part` is what the rows
+// make.
 template <typename Part>
 struct PartType {
   absl::string_view name;
@@ -66,7 +69,8 @@ struct PartType {
 
 // Makes the part that `json`.type names in `types`.
 template <typename Part, size_t N>
-absl::StatusOr<std::unique_ptr<Part>> CreatePart(const PartType<Part> (&types)[N], const JsonValue& json) {
+absl::StatusOr<std::unique_ptr<Part>> CreatePart(const PartType<Part> (&types)[N],
+                                                 const JsonValue& json) {
   absl::StatusOr<absl::string_view> name = json.String("type");
   if (!name.ok()) return name.status();
   for (const PartType<Part>& type : types) {
@@ -78,7 +82,8 @@ absl::StatusOr<std::unique_ptr<Part>> CreatePart(const PartType<Part> (&types)[N
 // Makes each part of the array `key`, for the parts that are sequences of others.
 template <typename Part>
 absl::StatusOr<std::vector<std::unique_ptr<Part>>> CreateParts(
-    const JsonValue& json, absl::string_view key, absl::StatusOr<std::unique_ptr<Part>> (*create)(const JsonValue&)) {
+    const JsonValue& json, absl::string_view key,
+    absl::StatusOr<std::unique_ptr<Part>> (*create)(const JsonValue&)) {
   absl::StatusOr<std::vector<JsonValue>> values = json.Array(key);
   if (!values.ok()) return values.status();
   std::vector<std::unique_ptr<Part>> parts;

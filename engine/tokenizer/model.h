@@ -11,8 +11,8 @@
 
 namespace attendant::engine {
 
-// A token, and the bytes of its piece that it stands for. Those may lie beyond the end of the piece: byte-fallback
-// tokens of a suffix that is not there have bytes of their own.
+// A token, and the bytes of its piece that it stands for. Those may lie beyond the end of the
+// piece: byte-fallback tokens of a suffix that is not there have bytes of their own.
 struct Token {
   int32_t id;
   uint32_t begin;
@@ -29,12 +29,12 @@ class Model {
 
   virtual absl::string_view kind() const = 0;
 
-  // Appends the tokens of `piece`, which is not empty. INVALID_ARGUMENT if it holds something unknown and the
-  // vocabulary has no token for that.
+  // Appends the tokens of `piece`, which is not empty. INVALID_ARGUMENT if it holds something
+  // unknown and the vocabulary has no token for that.
   virtual absl::Status Encode(absl::string_view piece, std::vector<Token>& tokens) const = 0;
 
-  // Whether the tokens `id` are called by the text that they stand for, rather than by the spelling of `id`: then the
-  // whitespace at their ends is that of the text.
+  // Whether the tokens `id` are called by the text that they stand for, rather than by the spelling
+  // of `id`: then the whitespace at their ends is that of the text.
   virtual bool IsCalledByText(int32_t id) const { return id < 0; }
 
   // How many tokens the model counts; the ids of added tokens start there.

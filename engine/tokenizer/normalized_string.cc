@@ -9,8 +9,8 @@
 namespace attendant::engine {
 
 absl::Status TextTooLong(size_t max_bytes) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("normalization makes the text longer than ", max_bytes, " bytes, the limit for its length"));
+  return absl::InvalidArgumentError(absl::StrCat("normalization makes the text longer than ",
+                                                 max_bytes, " bytes, the limit for its length"));
 }
 
 NormalizedString::NormalizedString(absl::string_view source, int32_t begin)
@@ -28,7 +28,8 @@ void NormalizedString::Prepend(absl::string_view prefix) {
   if (text.empty()) return;
   const size_t first_length = unicode::CharLength(text[0]);
   const TextRange nothing = {original.begin, original.begin};
-  // The first inserted character stands for the first of the text, which is then inserted behind it.
+  // The first inserted character stands for the first of the text, which is then inserted behind
+  // it.
   const TextRange first = prefix.empty() ? nothing : origins[0];
   const TextRange second = prefix.empty() ? nothing : origins[first_length - 1];
   const size_t prefix_first = prefix.empty() ? 0 : unicode::CharLength(prefix[0]);
@@ -38,7 +39,8 @@ void NormalizedString::Prepend(absl::string_view prefix) {
   text.insert(0, prefix.data(), prefix.size());
 }
 
-absl::Status NormalizedString::Replace(absl::Span<const ByteRange> matches, absl::string_view content) {
+absl::Status NormalizedString::Replace(absl::Span<const ByteRange> matches,
+                                       absl::string_view content) {
   if (matches.empty()) return absl::OkStatus();
   size_t new_size = text.size() + matches.size() * content.size();
   for (const ByteRange& match : matches) new_size -= match.end - match.begin;
@@ -71,8 +73,9 @@ absl::Status NormalizedString::Replace(absl::Span<const ByteRange> matches, absl
 ByteRange NormalizedString::RewriteRange() const {
   if (original.begin == original.end || text.empty()) return {0, 0};
   const auto size = static_cast<uint32_t>(text.size());
-  const auto first = std::find_if(origins.begin(), origins.end(),
-                                  [](const TextRange& origin) { return origin.begin != origin.end; });
+  const auto first = std::find_if(origins.begin(), origins.end(), [](const TextRange& origin) {
+    return origin.begin != origin.end;
+  });
   return {static_cast<uint32_t>(first - origins.begin()), size};
 }
 
@@ -86,7 +89,8 @@ Rewriter::Rewriter(NormalizedString& string, ByteRange range, int64_t skip)
 }
 
 void Rewriter::Consume(int64_t count) {
-  for (; count > 0 && offset_ < range_.end; --count) offset_ += unicode::CharLength(string_.text[offset_]);
+  for (; count > 0 && offset_ < range_.end; --count)
+    offset_ += unicode::CharLength(string_.text[offset_]);
 }
 
 void Rewriter::Emit(char32_t c, int64_t change) {

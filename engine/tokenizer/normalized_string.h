@@ -16,8 +16,9 @@
 
 namespace attendant::engine {
 
-// A text that is being normalized, with the way back: for each of its bytes, the bytes of the original from which it
-// came. An inserted character comes from the same bytes as the one before it.
+// A text that is being normalized, with the way back: for each of its bytes, the bytes of the
+// original from which it came. An inserted character comes from the same bytes as the one before
+// it.
 struct NormalizedString {
   NormalizedString() = default;
   // `text`, which starts at byte `begin` of the original, as it is.
@@ -27,19 +28,23 @@ struct NormalizedString {
   std::vector<TextRange> origins;  // one for each byte of `text`
   TextRange original;              // the part of the original that this covers
 
-  size_t max_bytes = 0;                           // `text` may not grow beyond it
+  size_t max_bytes = 0;                          // `text` may not grow beyond it
   absl::Time deadline = absl::InfiniteFuture();  // when regular expressions give up
 
   // Puts `prefix` before the first character; nothing if the text is empty.
   void Prepend(absl::string_view prefix);
 
-  // Replaces each of `matches`, which are in order and do not overlap. INVALID_ARGUMENT if `text` grows too long.
+  // Replaces each of `matches`, which are in order and do not overlap. INVALID_ARGUMENT if `text`
+  // grows too long.
   absl::Status Replace(absl::Span<const ByteRange> matches, absl::string_view content);
 
-  // The range of `text` that Rewriter replaces: all but characters at the start that came from nothing.
+  // The range of `text` that Rewriter replaces: all but characters at the start that came from
+  // nothing.
   ByteRange RewriteRange() const;
   // Whether rewriting every character by itself would leave everything as it is.
-  bool IsPlain() const { return !text.empty() && original.begin != original.end && origins[0].begin != origins[0].end; }
+  bool IsPlain() const {
+    return !text.empty() && original.begin != original.end && origins[0].begin != origins[0].end;
+  }
 };
 
 // Writes a NormalizedString anew, character by character.
@@ -50,12 +55,13 @@ struct NormalizedString {
 //   rewriter.Emit('c', -2);   // stands for the next character, and the two behind it are gone
 //   RETURN_IF_ERROR(rewriter.Finish());
 //
-// What is left over of the old text is dropped. This is the bookkeeping of the reference library, to the letter, since
-// offsets depend on it.
+// What is left over of the old text is dropped. This is the bookkeeping of the reference library,
+// to the letter, since offsets depend on it.
 class Rewriter {
  public:
   // `skip`: characters removed at the start.
-  explicit Rewriter(NormalizedString& string, int64_t skip = 0) : Rewriter(string, string.RewriteRange(), skip) {}
+  explicit Rewriter(NormalizedString& string, int64_t skip = 0)
+      : Rewriter(string, string.RewriteRange(), skip) {}
   Rewriter(NormalizedString& string, ByteRange range, int64_t skip);
 
   void Emit(char32_t c, int64_t change);
@@ -77,9 +83,9 @@ absl::Status TextTooLong(size_t max_bytes);
 // A text cut into pieces, on the way from the normalizer to the model.
 struct PreTokenizedString {
   struct Piece {
-    ByteRange range;       // of `text`
-    TextRange original;    // the part of the original that it covers
-    int32_t token_id = -1; // an added token; no part of the pre-tokenizer touches it
+    ByteRange range;        // of `text`
+    TextRange original;     // the part of the original that it covers
+    int32_t token_id = -1;  // an added token; no part of the pre-tokenizer touches it
   };
 
   std::string text;
@@ -102,8 +108,8 @@ struct PreTokenizedString {
     pieces.push_back({range, {origins[range.begin].begin, origins[range.end - 1].end}, -1});
   }
 
-  // Replaces each piece that is not a token by what `split(text, base)` adds with AddPart; `base` is where the piece
-  // starts.
+  // Replaces each piece that is not a token by what `split(text, base)` adds with AddPart; `base`
+  // is where the piece starts.
   template <typename SplitFn>
   absl::Status Split(SplitFn split) {
     std::vector<Piece> old;
@@ -114,7 +120,8 @@ struct PreTokenizedString {
         pieces.push_back(piece);
         continue;
       }
-      if (absl::Status status = split(TextOf(piece), piece.range.begin); !status.ok()) return status;
+      if (absl::Status status = split(TextOf(piece), piece.range.begin); !status.ok())
+        return status;
     }
     return absl::OkStatus();
   }

@@ -16,7 +16,8 @@ namespace attendant::engine {
 namespace {
 
 bool IsAscii(absl::string_view text) {
-  return std::none_of(text.begin(), text.end(), [](char byte) { return static_cast<int8_t>(byte) < 0; });
+  return std::none_of(text.begin(), text.end(),
+                      [](char byte) { return static_cast<int8_t>(byte) < 0; });
 }
 
 // Keeps the characters for which `keep` holds, each written as `map` says.
@@ -43,7 +44,8 @@ absl::Status FilterMap(NormalizedString& string, Keep keep, Map map) {
   while (position < text.size()) {
     const char32_t c = unicode::Next(text, position);
     int64_t removed = 0;
-    for (size_t at = position; at < text.size() && !keep(unicode::Next(text, at)); position = at) ++removed;
+    for (size_t at = position; at < text.size() && !keep(unicode::Next(text, at)); position = at)
+      ++removed;
     rewriter.Emit(map(c), -removed);
   }
   return rewriter.Finish();
@@ -80,8 +82,9 @@ template <typename Emit>
 void DecomposeText(absl::string_view text, bool compatibility, Emit emit) {
   std::vector<Change> pending;  // a run of combining characters, to be sorted
   const auto flush = [&] {
-    std::stable_sort(pending.begin(), pending.end(),
-                     [](const Change& a, const Change& b) { return a.combining_class < b.combining_class; });
+    std::stable_sort(pending.begin(), pending.end(), [](const Change& a, const Change& b) {
+      return a.combining_class < b.combining_class;
+    });
     for (const Change& change : pending) emit(change);
     pending.clear();
   };
@@ -103,15 +106,17 @@ void DecomposeText(absl::string_view text, bool compatibility, Emit emit) {
 }
 
 absl::Status Decompose(NormalizedString& string, bool compatibility) {
-  // Nothing below U+00A0 decomposes, and below U+00C0 only for compatibility; U+0300 starts the combining marks.
+  // Nothing below U+00A0 decomposes, and below U+00C0 only for compatibility; U+0300 starts the
+  // combining marks.
   if (string.IsPlain() && IsAscii(string.text)) return absl::OkStatus();
   Rewriter rewriter(string);
   DecomposeText(string.text, compatibility, [&](const Change& c) { rewriter.Emit(c.c, c.change); });
   return rewriter.Finish();
 }
 
-// The canonical composition algorithm (Unicode Standard, 3.11): a character joins the last starter unless one between
-// them has the same or a higher combining class. Those that did not join wait in `marks`.
+// The canonical composition algorithm (Unicode Standard, 3.11): a character joins the last starter
+// unless one between them has the same or a higher combining class. Those that did not join wait in
+// `marks`.
 absl::Status ComposeText(NormalizedString& string, bool compatibility) {
   if (string.IsPlain() && IsAscii(string.text)) return absl::OkStatus();
   Rewriter rewriter(string);
@@ -151,8 +156,9 @@ absl::Status ComposeText(NormalizedString& string, bool compatibility) {
 }
 
 bool IsChineseCharacter(char32_t c) {
-  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) || (c >= 0x20000 && c <= 0x2A6DF) ||
-         (c >= 0x2A700 && c <= 0x2B73F) || (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
+  return (c >= 0x4E00 && c <= 0x9FFF) || (c >= 0x3400 && c <= 0x4DBF) ||
+         (c >= 0x20000 && c <= 0x2A6DF) || (c >= 0x2A700 && c <= 0x2B73F) ||
+         (c >= 0x2B740 && c <= 0x2B81F) || (c >= 0x2B920 && c <= 0x2CEAF) ||
          (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
@@ -165,7 +171,8 @@ class BertNormalizer : public Normalizer {
     ASSIGN_OR_RETURN(options.clean_text, json.Bool("clean_text"));
     ASSIGN_OR_RETURN(options.handle_chinese_chars, json.Bool("handle_chinese_chars"));
     ASSIGN_OR_RETURN(options.lowercase, json.Bool("lowercase"));
-    ASSIGN_OR_RETURN(options.strip_accents, json.Bool("strip_accents", /*fallback=*/options.lowercase));
+    ASSIGN_OR_RETURN(options.strip_accents,
+                     json.Bool("strip_accents", /*fallback=*/options.lowercase));
     return std::make_unique<BertNormalizer>(options);
   }
 
@@ -175,7 +182,8 @@ class BertNormalizer : public Normalizer {
     if (options_.strip_accents) {
       RETURN_IF_ERROR(Decompose(string, /*compatibility=*/false));
       if (!IsAscii(string.text)) {
-        RETURN_IF_ERROR(Filter(string, [](char32_t c) { return c < 0x300 || !unicode::IsNonspacingMark(c); }));
+        RETURN_IF_ERROR(
+            Filter(string, [](char32_t c) { return c < 0x300 || !unicode::IsNonspacingMark(c); }));
       }
     }
     return options_.lowercase ? Lowercase(string) : absl::OkStatus();
@@ -187,9 +195,12 @@ class BertNormalizer : public Normalizer {
         string,
         [](char32_t c) {
           if (c >= ' ' && c < 0x7F) return true;
-          return c == '\t' || c == '\n' || c == '\r' || (c != 0 && c != 0xFFFD && !unicode::IsControl(c));
+          return c == '\t' || c == '\n' || c == '\r' ||
+                 (c != 0 && c != 0xFFFD && !unicode::IsControl(c));
         },
-        [](char32_t c) { return c != ' ' && (c < ' ' || c > 0x7F) && unicode::IsWhitespace(c) ? U' ' : c; });
+        [](char32_t c) {
+          return c != ' ' && (c < ' ' || c > 0x7F) && unicode::IsWhitespace(c) ? U' ' : c;
+        });
   }
 
   static absl::Status SpaceChineseCharacters(NormalizedString& string) {
@@ -263,7 +274,8 @@ class StripNormalizer : public Normalizer {
     }
     if (kept.size() == string.text.size()) return absl::OkStatus();
     Rewriter rewriter(string, leading);
-    for (size_t position = 0; position < kept.size();) rewriter.Emit(unicode::Next(kept, position), 0);
+    for (size_t position = 0; position < kept.size();)
+      rewriter.Emit(unicode::Next(kept, position), 0);
     return rewriter.Finish();
   }
 
@@ -292,13 +304,13 @@ class NmtNormalizer : public Normalizer {
     return FilterMap(
         string,
         [](char32_t c) {
-          return !((c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F ||
-                   c == 0x9F);
+          return !((c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F ||
+                   c == 0x8F || c == 0x9F);
         },
         [](char32_t c) {
           const bool space = c == 0x09 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 ||
-                             (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
-                             c == 0xFEFF || c == 0xFFFD;
+                             (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 ||
+                             c == 0x2581 || c == 0xFEFF || c == 0xFFFD;
           return space ? U' ' : c;
         });
   }
@@ -306,7 +318,8 @@ class NmtNormalizer : public Normalizer {
 
 class ReplaceNormalizer : public Normalizer {
  public:
-  ReplaceNormalizer(Pattern pattern, absl::string_view content) : pattern_(std::move(pattern)), content_(content) {}
+  ReplaceNormalizer(Pattern pattern, absl::string_view content)
+      : pattern_(std::move(pattern)), content_(content) {}
 
   static absl::StatusOr<std::unique_ptr<Normalizer>> Create(const JsonValue& json) {
     ASSIGN_OR_RETURN(const JsonValue pattern_json, json.Get("pattern"));
@@ -356,7 +369,9 @@ class PrecompiledNormalizer : public Normalizer {
     return std::make_unique<PrecompiledNormalizer>(*std::move(charsmap));
   }
 
-  absl::Status Normalize(NormalizedString& string) const override { return charsmap_.Normalize(string); }
+  absl::Status Normalize(NormalizedString& string) const override {
+    return charsmap_.Normalize(string);
+  }
 
  private:
   const PrecompiledCharsmap charsmap_;
@@ -367,12 +382,15 @@ class ByteLevelNormalizer : public Normalizer {
   static absl::StatusOr<std::unique_ptr<Normalizer>> Create(const JsonValue&) {
     return std::make_unique<ByteLevelNormalizer>();
   }
-  absl::Status Normalize(NormalizedString& string) const override { return WriteBytesAsChars(string); }
+  absl::Status Normalize(NormalizedString& string) const override {
+    return WriteBytesAsChars(string);
+  }
 };
 
 class SequenceNormalizer : public Normalizer {
  public:
-  explicit SequenceNormalizer(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {}
+  explicit SequenceNormalizer(std::vector<std::unique_ptr<Normalizer>> parts)
+      : parts_(std::move(parts)) {}
 
   static absl::StatusOr<std::unique_ptr<Normalizer>> Create(const JsonValue& json) {
     ASSIGN_OR_RETURN(auto parts, CreateParts<Normalizer>(json, "normalizers", CreateNormalizer));
@@ -397,7 +415,8 @@ class SpaceEscapingNormalizer : public Normalizer {
     if (add_prefix_) string.Prepend("\u2581");
     std::vector<ByteRange> spaces;
     for (size_t i = 0; i < string.text.size(); ++i) {
-      if (string.text[i] == ' ') spaces.push_back({static_cast<uint32_t>(i), static_cast<uint32_t>(i + 1)});
+      if (string.text[i] == ' ')
+        spaces.push_back({static_cast<uint32_t>(i), static_cast<uint32_t>(i + 1)});
     }
     return string.Replace(spaces, "\u2581");
   }

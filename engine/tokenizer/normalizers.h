@@ -10,7 +10,8 @@
 
 namespace attendant::engine {
 
-// The first stage: rewrites the text, one part of the text between added tokens at a time. Immutable; any thread.
+// The first stage: rewrites the text, one part of the text between added tokens at a time.
+// Immutable; any thread.
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
@@ -33,7 +34,6 @@ std::unique_ptr<Normalizer> CreateBertNormalizer(const BertNormalizerOptions& op
 
 // SentencePiece's: `prefix` before the text unless it is empty, and U+2581 for each space.
 std::unique_ptr<Normalizer> CreateSpaceEscapingNormalizer(bool add_prefix);
-
 
 }  // namespace attendant::engine
 

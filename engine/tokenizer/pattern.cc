@@ -19,10 +19,12 @@ absl::StatusOr<Pattern> Pattern::Create(const JsonValue& json) {
   return Pattern(*std::move(regex));
 }
 
-absl::Status Pattern::FindAll(absl::string_view text, absl::Time deadline, std::vector<ByteRange>& matches) const {
+absl::Status Pattern::FindAll(absl::string_view text, absl::Time deadline,
+                              std::vector<ByteRange>& matches) const {
   if (text.empty()) return absl::OkStatus();
   if (regex_ != nullptr) return regex_->FindAll(text, deadline, matches);
-  for (size_t at = text.find(literal_); at != absl::string_view::npos; at = text.find(literal_, at)) {
+  for (size_t at = text.find(literal_); at != absl::string_view::npos;
+       at = text.find(literal_, at)) {
     const size_t end = at + literal_.size();
     matches.push_back({static_cast<uint32_t>(at), static_cast<uint32_t>(end)});
     at = end;

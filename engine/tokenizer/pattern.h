@@ -23,7 +23,8 @@ class Pattern {
   explicit Pattern(absl::string_view literal) : literal_(literal) {}
 
   // Appends all matches, from left to right. Fails as Regex::FindAll.
-  absl::Status FindAll(absl::string_view text, absl::Time deadline, std::vector<ByteRange>& matches) const;
+  absl::Status FindAll(absl::string_view text, absl::Time deadline,
+                       std::vector<ByteRange>& matches) const;
 
   // The string that is looked for; empty for a regular expression.
   const std::string& literal() const { return literal_; }

@@ -19,19 +19,23 @@ absl::Status CheckText(absl::string_view name, absl::string_view text) {
     return absl::InvalidArgumentError(
         absl::StrCat(name, " has ", text.size(), " bytes; the limit is ", kMaxTextBytes));
   }
-  if (!unicode::IsValidUtf8(text)) return absl::InvalidArgumentError(absl::StrCat(name, " is not UTF-8"));
+  if (!unicode::IsValidUtf8(text))
+    return absl::InvalidArgumentError(absl::StrCat(name, " is not UTF-8"));
   return absl::OkStatus();
 }
 
-// Where the bytes [begin, end) of `piece` came from. Bytes that the piece does not have are taken as they are.
-TextRange OriginOf(const PreTokenizedString& string, const PreTokenizedString::Piece& piece, const Token& token,
-                   size_t text_bytes) {
+// Where the bytes [begin, end) of `piece` came from. Bytes that the piece does not have are taken
+// as they are.
+TextRange OriginOf(const PreTokenizedString& string, const PreTokenizedString::Piece& piece,
+                   const Token& token, size_t text_bytes) {
   const uint32_t size = piece.range.end - piece.range.begin;
   if (token.begin < token.end && token.end <= size) {
     return {string.origins[piece.range.begin + token.begin].begin,
             string.origins[piece.range.begin + token.end - 1].end};
   }
-  const auto clamp = [&](uint32_t position) { return static_cast<int32_t>(std::min<size_t>(position, text_bytes)); };
+  const auto clamp = [&](uint32_t position) {
+    return static_cast<int32_t>(std::min<size_t>(position, text_bytes));
+  };
   return {clamp(token.begin), clamp(token.end)};
 }
 
@@ -80,14 +84,17 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> PipelineTokenizer::Create(TokenizerPa
   ASSIGN_OR_RETURN(AddedTokens added_tokens,
                    AddedTokens::Create(parts.added_tokens, *parts.model, parts.normalizer.get()));
   if (parts.decoder == nullptr) parts.decoder = CreateJoiningDecoder();
-  std::unique_ptr<PipelineTokenizer> tokenizer(new PipelineTokenizer(std::move(parts), std::move(added_tokens)));
-  // A post-processor that does not fit itself or the vocabulary would fail on any text: now rather than then.
+  std::unique_ptr<PipelineTokenizer> tokenizer(
+      new PipelineTokenizer(std::move(parts), std::move(added_tokens)));
+  // A post-processor that does not fit itself or the vocabulary would fail on any text: now rather
+  // than then.
   ASSIGN_OR_RETURN(const Encoding single, tokenizer->Encode("", /*add_special_tokens=*/true));
   ASSIGN_OR_RETURN(const Encoding pair, tokenizer->EncodePair("", "", /*add_special_tokens=*/true));
   for (const Encoding* encoding : {&single, &pair}) {
     for (const int32_t id : encoding->ids) {
       if (id < tokenizer->vocab_size()) continue;
-      return absl::InvalidArgumentError(absl::StrCat("post_processor adds token id ", id, ", outside the vocabulary of ",
+      return absl::InvalidArgumentError(absl::StrCat("post_processor adds token id ", id,
+                                                     ", outside the vocabulary of ",
                                                      tokenizer->vocab_size(), " tokens"));
     }
   }
@@ -104,7 +111,8 @@ PipelineTokenizer::PipelineTokenizer(TokenizerParts parts, AddedTokens added_tok
   if (post_processor_ == nullptr || !post_processor_->trims_offsets()) return;
   space_counts_.resize(model_->vocabulary().end_id());
   for (int32_t id = 0; id < model_->vocabulary().end_id(); ++id) {
-    if (const auto token = model_->vocabulary().TokenOf(id)) space_counts_[id] = CountSpaces(*token);
+    if (const auto token = model_->vocabulary().TokenOf(id))
+      space_counts_[id] = CountSpaces(*token);
   }
 }
 
@@ -129,7 +137,8 @@ PipelineTokenizer::SpaceCounts PipelineTokenizer::CountSpaces(absl::string_view 
 }
 
 absl::StatusOr<TokenRun> PipelineTokenizer::EncodeText(absl::string_view text, int sequence) const {
-  ASSIGN_OR_RETURN(PreTokenizedString string, added_tokens_.ExtractAndNormalize(text, normalizer_.get()));
+  ASSIGN_OR_RETURN(PreTokenizedString string,
+                   added_tokens_.ExtractAndNormalize(text, normalizer_.get()));
   if (pre_tokenizer_ != nullptr) RETURN_IF_ERROR(pre_tokenizer_->PreTokenize(string));
   const bool counts_spaces = post_processor_ != nullptr && post_processor_->trims_offsets();
   TokenRun run;
@@ -151,9 +160,10 @@ absl::StatusOr<TokenRun> PipelineTokenizer::EncodeText(absl::string_view text, i
       encoded.sequence_id = static_cast<int8_t>(sequence);
       encoded.offsets = OriginOf(string, piece, token, text.size());
       if (!counts_spaces) continue;
-      const SpaceCounts counts = is_added || model_->IsCalledByText(token.id)
-                                     ? CountSpaces(piece_text.substr(token.begin, token.end - token.begin))
-                                     : space_counts_[token.id];
+      const SpaceCounts counts =
+          is_added || model_->IsCalledByText(token.id)
+              ? CountSpaces(piece_text.substr(token.begin, token.end - token.begin))
+              : space_counts_[token.id];
       encoded.leading_spaces = counts.leading;
       encoded.trailing_spaces = counts.trailing;
     }
@@ -161,9 +171,11 @@ absl::StatusOr<TokenRun> PipelineTokenizer::EncodeText(absl::string_view text, i
   return run;
 }
 
-absl::StatusOr<Encoding> PipelineTokenizer::PostProcess(const std::array<absl::string_view, 2>& texts,
-                                                        bool add_special_tokens, std::vector<TokenRun> runs) const {
-  if (post_processor_ != nullptr) RETURN_IF_ERROR(post_processor_->Process(texts, add_special_tokens, runs));
+absl::StatusOr<Encoding> PipelineTokenizer::PostProcess(
+    const std::array<absl::string_view, 2>& texts, bool add_special_tokens,
+    std::vector<TokenRun> runs) const {
+  if (post_processor_ != nullptr)
+    RETURN_IF_ERROR(post_processor_->Process(texts, add_special_tokens, runs));
   size_t size = 0;
   for (const TokenRun& run : runs) size += run.size();
   Encoding encoding;
@@ -184,14 +196,16 @@ absl::StatusOr<Encoding> PipelineTokenizer::PostProcess(const std::array<absl::s
   return encoding;
 }
 
-absl::StatusOr<Encoding> PipelineTokenizer::Encode(absl::string_view text, bool add_special_tokens) const {
+absl::StatusOr<Encoding> PipelineTokenizer::Encode(absl::string_view text,
+                                                   bool add_special_tokens) const {
   RETURN_IF_ERROR(CheckText("text", text));
   std::vector<TokenRun> runs(1);
   ASSIGN_OR_RETURN(runs[0], EncodeText(text, 0));
   return PostProcess({text, absl::string_view()}, add_special_tokens, std::move(runs));
 }
 
-absl::StatusOr<Encoding> PipelineTokenizer::EncodePair(absl::string_view text, absl::string_view text_pair,
+absl::StatusOr<Encoding> PipelineTokenizer::EncodePair(absl::string_view text,
+                                                       absl::string_view text_pair,
                                                        bool add_special_tokens) const {
   RETURN_IF_ERROR(CheckText("text", text));
   RETURN_IF_ERROR(CheckText("text_pair", text_pair));
@@ -209,7 +223,8 @@ std::unique_ptr<Decoding> PipelineTokenizer::StartDecoding(bool skip_special_tok
   return std::make_unique<DecodingSteps>(*this, *decoder_, skip_special_tokens);
 }
 
-absl::StatusOr<std::string> PipelineTokenizer::Decode(absl::Span<const int32_t> ids, bool skip_special_tokens) const {
+absl::StatusOr<std::string> PipelineTokenizer::Decode(absl::Span<const int32_t> ids,
+                                                      bool skip_special_tokens) const {
   DecodingSteps decoding(*this, *decoder_, skip_special_tokens);
   std::string text;
   for (const int32_t id : ids) {

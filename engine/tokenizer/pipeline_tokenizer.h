@@ -41,7 +41,8 @@ class PipelineTokenizer : public Tokenizer {
   absl::StatusOr<Encoding> EncodePair(absl::string_view text, absl::string_view text_pair,
                                       bool add_special_tokens) const override;
   int32_t num_special_tokens(bool is_pair) const override;
-  absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids, bool skip_special_tokens) const override;
+  absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids,
+                                     bool skip_special_tokens) const override;
   std::unique_ptr<Decoding> StartDecoding(bool skip_special_tokens) const override;
   std::optional<std::string> IdToToken(int32_t id) const override;
   std::optional<int32_t> TokenToId(absl::string_view token) const override;
@@ -57,8 +58,8 @@ class PipelineTokenizer : public Tokenizer {
 
   static SpaceCounts CountSpaces(absl::string_view token);
   absl::StatusOr<TokenRun> EncodeText(absl::string_view text, int sequence) const;
-  absl::StatusOr<Encoding> PostProcess(const std::array<absl::string_view, 2>& texts, bool add_special_tokens,
-                                       std::vector<TokenRun> runs) const;
+  absl::StatusOr<Encoding> PostProcess(const std::array<absl::string_view, 2>& texts,
+                                       bool add_special_tokens, std::vector<TokenRun> runs) const;
 
   const std::unique_ptr<Normalizer> normalizer_;
   const std::unique_ptr<PreTokenizer> pre_tokenizer_;

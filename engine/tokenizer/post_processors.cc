@@ -21,7 +21,8 @@ EncodedToken SpecialToken(int32_t id, int32_t type_id) {
 }
 
 // Takes the whitespace at the ends of each token out of its offsets.
-void TrimOffsets(const std::array<absl::string_view, 2>& texts, bool add_prefix_space, TokenRun& run) {
+void TrimOffsets(const std::array<absl::string_view, 2>& texts, bool add_prefix_space,
+                 TokenRun& run) {
   for (size_t i = 0; i < run.size(); ++i) {
     EncodedToken& token = run[i];
     if (token.sequence_id < 0) continue;
@@ -36,7 +37,8 @@ void TrimOffsets(const std::array<absl::string_view, 2>& texts, bool add_prefix_
     offsets.begin = std::min(offsets.begin, offsets.end);
     int32_t end = offsets.end;
     int32_t trailing = token.trailing_spaces;
-    for (; trailing > 0 && end > 0; --trailing) end = static_cast<int32_t>(unicode::LastBegin(text.substr(0, end)));
+    for (; trailing > 0 && end > 0; --trailing)
+      end = static_cast<int32_t>(unicode::LastBegin(text.substr(0, end)));
     if (trailing == 0) offsets.end = std::max(end, offsets.begin);
   }
 }
@@ -125,7 +127,8 @@ class ByteLevelProcessing : public PostProcessor {
     return std::make_unique<ByteLevelProcessing>(trim_offsets, add_prefix_space);
   }
 
-  absl::Status Process(const std::array<absl::string_view, 2>& texts, bool, std::vector<TokenRun>& runs) const override {
+  absl::Status Process(const std::array<absl::string_view, 2>& texts, bool,
+                       std::vector<TokenRun>& runs) const override {
     if (!trim_offsets_) return absl::OkStatus();
     for (TokenRun& run : runs) TrimOffsets(texts, add_prefix_space_, run);
     return absl::OkStatus();
@@ -174,8 +177,8 @@ class TemplateProcessing : public PostProcessor {
 
   int32_t num_special_tokens(bool is_pair) const override {
     const std::vector<TemplatePiece>& pieces = is_pair ? pair_ : single_;
-    return static_cast<int32_t>(
-        std::count_if(pieces.begin(), pieces.end(), [](const TemplatePiece& piece) { return piece.id >= 0; }));
+    return static_cast<int32_t>(std::count_if(
+        pieces.begin(), pieces.end(), [](const TemplatePiece& piece) { return piece.id >= 0; }));
   }
 
  private:
@@ -187,7 +190,8 @@ class TemplateProcessing : public PostProcessor {
     if (json.element().get(object) != simdjson::SUCCESS) return json.Error("is not an object");
     SpecialTokens tokens;
     for (const auto& [name, element] : object) {
-      const JsonValue token(element, absl::StrCat(json.path(), ".", absl::string_view(name.data(), name.size())));
+      const JsonValue token(
+          element, absl::StrCat(json.path(), ".", absl::string_view(name.data(), name.size())));
       ASSIGN_OR_RETURN(const std::vector<JsonValue> ids, token.Array("ids"));
       std::vector<int32_t>& list = tokens[absl::string_view(name.data(), name.size())];
       list.clear();
@@ -199,9 +203,12 @@ class TemplateProcessing : public PostProcessor {
     return tokens;
   }
 
-  // [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, ...].
-  static absl::StatusOr<std::vector<TemplatePiece>> ParseTemplate(const JsonValue& json, absl::string_view key,
-                                                                  int num_sequences, const SpecialTokens& tokens) {
+  // [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+  // ...].
+  static absl::StatusOr<std::vector<TemplatePiece>> ParseTemplate(const JsonValue& json,
+                                                                  absl::string_view key,
+                                                                  int num_sequences,
+                                                                  const SpecialTokens& tokens) {
     constexpr int64_t kMaxTypeId = std::numeric_limits<int32_t>::max();
     ASSIGN_OR_RETURN(const std::vector<JsonValue> values, json.Array(key));
     std::vector<TemplatePiece> pieces;
@@ -210,7 +217,8 @@ class TemplateProcessing : public PostProcessor {
       if (const auto sequence = value.Find("Sequence")) {
         ASSIGN_OR_RETURN(const absl::string_view id, sequence->String("id"));
         if (id != "A" && !(id == "B" && num_sequences == 2)) {
-          return sequence->ErrorAt(".id", absl::StrCat("\"", id, "\" is not a sequence of this template"));
+          return sequence->ErrorAt(".id",
+                                   absl::StrCat("\"", id, "\" is not a sequence of this template"));
         }
         piece.sequence = id == "A" ? 0 : 1;
         ASSIGN_OR_RETURN(const int64_t type_id, sequence->Integer("type_id", 0, kMaxTypeId));
@@ -223,7 +231,8 @@ class TemplateProcessing : public PostProcessor {
       ASSIGN_OR_RETURN(const int64_t type_id, special.Integer("type_id", 0, kMaxTypeId));
       const auto token = tokens.find(id);
       if (token == tokens.end()) {
-        return special.ErrorAt(".id", absl::StrCat("\"", id, "\" is not one of its special_tokens"));
+        return special.ErrorAt(".id",
+                               absl::StrCat("\"", id, "\" is not one of its special_tokens"));
       }
       piece.type_id = static_cast<int32_t>(type_id);
       for (const int32_t token_id : token->second) {
@@ -240,10 +249,12 @@ class TemplateProcessing : public PostProcessor {
 
 class SequenceProcessing : public PostProcessor {
  public:
-  explicit SequenceProcessing(std::vector<std::unique_ptr<PostProcessor>> parts) : parts_(std::move(parts)) {}
+  explicit SequenceProcessing(std::vector<std::unique_ptr<PostProcessor>> parts)
+      : parts_(std::move(parts)) {}
 
   static absl::StatusOr<std::unique_ptr<PostProcessor>> Create(const JsonValue& json) {
-    ASSIGN_OR_RETURN(auto parts, CreateParts<PostProcessor>(json, "processors", CreatePostProcessor));
+    ASSIGN_OR_RETURN(auto parts,
+                     CreateParts<PostProcessor>(json, "processors", CreatePostProcessor));
     return std::make_unique<SequenceProcessing>(std::move(parts));
   }
 
@@ -260,7 +271,8 @@ class SequenceProcessing : public PostProcessor {
   }
 
   bool trims_offsets() const override {
-    return std::any_of(parts_.begin(), parts_.end(), [](const auto& part) { return part->trims_offsets(); });
+    return std::any_of(parts_.begin(), parts_.end(),
+                       [](const auto& part) { return part->trims_offsets(); });
   }
 
  private:
@@ -268,10 +280,8 @@ class SequenceProcessing : public PostProcessor {
 };
 
 constexpr PartType<PostProcessor> kPostProcessors[] = {
-    {"BertProcessing", BertProcessing::Create},
-    {"ByteLevel", ByteLevelProcessing::Create},
-    {"RobertaProcessing", RobertaProcessing::Create},
-    {"Sequence", SequenceProcessing::Create},
+    {"BertProcessing", BertProcessing::Create},         {"ByteLevel", ByteLevelProcessing::Create},
+    {"RobertaProcessing", RobertaProcessing::Create},   {"Sequence", SequenceProcessing::Create},
     {"TemplateProcessing", TemplateProcessing::Create},
 };
 

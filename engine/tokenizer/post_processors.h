@@ -22,7 +22,8 @@ struct EncodedToken {
   TextRange offsets;
   int8_t sequence_id = -1;
   bool is_special = false;
-  // How many characters of whitespace the token has at its ends; known only if the post-processor asks for it.
+  // How many characters of whitespace the token has at its ends; known only if the post-processor
+  // asks for it.
   uint16_t leading_spaces = 0;
   uint16_t trailing_spaces = 0;
 };
@@ -33,11 +34,11 @@ class PostProcessor {
  public:
   virtual ~PostProcessor() = default;
 
-  // `runs`: at first the tokens of the text, or of each of a pair; then what earlier parts made of them, in the order
-  // in which they will be joined. `texts`, by sequence id. INVALID_ARGUMENT if there are more or fewer runs than this
-  // can take.
-  virtual absl::Status Process(const std::array<absl::string_view, 2>& texts, bool add_special_tokens,
-                               std::vector<TokenRun>& runs) const = 0;
+  // `runs`: at first the tokens of the text, or of each of a pair; then what earlier parts made of
+  // them, in the order in which they will be joined. `texts`, by sequence id. INVALID_ARGUMENT if
+  // there are more or fewer runs than this can take.
+  virtual absl::Status Process(const std::array<absl::string_view, 2>& texts,
+                               bool add_special_tokens, std::vector<TokenRun>& runs) const = 0;
 
   // How many tokens are added to a text, and to a pair.
   virtual int32_t num_special_tokens(bool is_pair) const = 0;

@@ -63,13 +63,16 @@ absl::StatusOr<SplitBehavior> ParseSplitBehavior(const JsonValue& json) {
 }
 
 // Adds the pieces that `parts`, which are relative to `base`, make.
-void AddParts(std::vector<Part>& parts, SplitBehavior behavior, uint32_t base, PreTokenizedString& string) {
-  // The merging behaviors join a delimiter with the part next to it, unless that is a delimiter too.
+void AddParts(std::vector<Part>& parts, SplitBehavior behavior, uint32_t base,
+              PreTokenizedString& string) {
+  // The merging behaviors join a delimiter with the part next to it, unless that is a delimiter
+  // too.
   size_t count = parts.size();
   switch (behavior) {
     case SplitBehavior::kRemoved:
-      count = static_cast<size_t>(
-          std::remove_if(parts.begin(), parts.end(), [](const Part& part) { return part.is_match; }) - parts.begin());
+      count = static_cast<size_t>(std::remove_if(parts.begin(), parts.end(),
+                                                 [](const Part& part) { return part.is_match; }) -
+                                  parts.begin());
       break;
     case SplitBehavior::kIsolated:
       break;
@@ -106,12 +109,14 @@ void AddParts(std::vector<Part>& parts, SplitBehavior behavior, uint32_t base, P
       break;
     }
   }
-  for (size_t i = 0; i < count; ++i) string.AddPart({base + parts[i].range.begin, base + parts[i].range.end});
+  for (size_t i = 0; i < count; ++i)
+    string.AddPart({base + parts[i].range.begin, base + parts[i].range.end});
 }
 
 // Splits every piece at the characters for which `is_delimiter` holds.
 template <typename Predicate>
-absl::Status SplitAtChars(PreTokenizedString& string, SplitBehavior behavior, Predicate is_delimiter) {
+absl::Status SplitAtChars(PreTokenizedString& string, SplitBehavior behavior,
+                          Predicate is_delimiter) {
   std::vector<Part> parts;
   return string.Split([&](absl::string_view text, uint32_t base) {
     parts.clear();
@@ -131,7 +136,8 @@ absl::Status SplitAtChars(PreTokenizedString& string, SplitBehavior behavior, Pr
 
 // Splits every piece at what `find(text, matches)` finds.
 template <typename Find>
-absl::Status SplitAtMatches(PreTokenizedString& string, SplitBehavior behavior, bool invert, Find find) {
+absl::Status SplitAtMatches(PreTokenizedString& string, SplitBehavior behavior, bool invert,
+                            Find find) {
   std::vector<ByteRange> matches;
   std::vector<Part> parts;
   return string.Split([&](absl::string_view text, uint32_t base) -> absl::Status {
@@ -170,7 +176,8 @@ class ByteLevelPreTokenizer : public PreTokenizer {
   }
 
   absl::Status PreTokenize(PreTokenizedString& string) const override {
-    if (add_prefix_space_ && std::any_of(string.pieces.begin(), string.pieces.end(), [&](const auto& piece) {
+    if (add_prefix_space_ &&
+        std::any_of(string.pieces.begin(), string.pieces.end(), [&](const auto& piece) {
           return piece.token_id < 0 && !absl::StartsWith(string.TextOf(piece), " ");
         })) {
       RETURN_IF_ERROR(string.Rewrite([](NormalizedString& piece) {
@@ -191,7 +198,8 @@ class ByteLevelPreTokenizer : public PreTokenizer {
   // GPT-2's words.
   static const Regex& Words() {
     static const Regex* const words = [] {
-      auto regex = Regex::Create(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)");
+      auto regex = Regex::Create(
+          R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)");
       CHECK_OK(regex.status());
       return regex->release();
     }();
@@ -200,10 +208,12 @@ class ByteLevelPreTokenizer : public PreTokenizer {
 
   // WriteBytesAsChars of every piece, all at once.
   static absl::Status WritePieces(PreTokenizedString& string) {
-    const bool plain = std::all_of(string.pieces.begin(), string.pieces.end(), [&](const auto& piece) {
-      const TextRange& first = string.origins[piece.range.begin];
-      return piece.token_id >= 0 || (first.begin != first.end && piece.original.begin != piece.original.end);
-    });
+    const bool plain =
+        std::all_of(string.pieces.begin(), string.pieces.end(), [&](const auto& piece) {
+          const TextRange& first = string.origins[piece.range.begin];
+          return piece.token_id >= 0 ||
+                 (first.begin != first.end && piece.original.begin != piece.original.end);
+        });
     if (!plain) return string.Rewrite(WriteBytesAsChars);
 
     std::string text;
@@ -219,11 +229,13 @@ class ByteLevelPreTokenizer : public PreTokenizer {
           origins.push_back(string.origins[i]);
           continue;
         }
-        // Of a character of several bytes the first one stands for it, and the others are inserted behind it.
+        // Of a character of several bytes the first one stands for it, and the others are inserted
+        // behind it.
         TextRange origin = string.origins[i];
         if (unicode::IsContinuation(byte)) {
           uint32_t last = i;
-          while (last + 1 < piece.range.end && unicode::IsContinuation(string.text[last + 1])) ++last;
+          while (last + 1 < piece.range.end && unicode::IsContinuation(string.text[last + 1]))
+            ++last;
           origin = string.origins[last];
         }
         const size_t before = text.size();
@@ -253,7 +265,8 @@ class CharDelimiterSplitPreTokenizer : public PreTokenizer {
   }
 
   absl::Status PreTokenize(PreTokenizedString& string) const override {
-    return SplitAtChars(string, SplitBehavior::kRemoved, [&](char32_t c) { return c == delimiter_; });
+    return SplitAtChars(string, SplitBehavior::kRemoved,
+                        [&](char32_t c) { return c == delimiter_; });
   }
 
  private:
@@ -302,7 +315,8 @@ class MetaspacePreTokenizer : public PreTokenizer {
     }
     ASSIGN_OR_RETURN(const bool add_prefix_space, json.Bool("add_prefix_space", /*fallback=*/true));
     if (!add_prefix_space) {
-      if (prepend != Prepend::kNever) return json.Error("has an add_prefix_space that contradicts its prepend_scheme");
+      if (prepend != Prepend::kNever)
+        return json.Error("has an add_prefix_space that contradicts its prepend_scheme");
     }
     ASSIGN_OR_RETURN(const bool split, json.Bool("split", /*fallback=*/true));
     return std::make_unique<MetaspacePreTokenizer>(*replacement.String(), prepend, split);
@@ -313,10 +327,12 @@ class MetaspacePreTokenizer : public PreTokenizer {
     RETURN_IF_ERROR(string.Rewrite([&](NormalizedString& piece) -> absl::Status {
       spaces.clear();
       for (size_t i = 0; i < piece.text.size(); ++i) {
-        if (piece.text[i] == ' ') spaces.push_back({static_cast<uint32_t>(i), static_cast<uint32_t>(i + 1)});
+        if (piece.text[i] == ' ')
+          spaces.push_back({static_cast<uint32_t>(i), static_cast<uint32_t>(i + 1)});
       }
       RETURN_IF_ERROR(piece.Replace(spaces, mark_));
-      const bool prepend = prepend_ == Prepend::kAlways || (prepend_ == Prepend::kFirst && piece.original.begin == 0);
+      const bool prepend = prepend_ == Prepend::kAlways ||
+                           (prepend_ == Prepend::kFirst && piece.original.begin == 0);
       if (prepend && !absl::StartsWith(piece.text, mark_)) piece.Prepend(mark_);
       return absl::OkStatus();
     }));
@@ -325,7 +341,8 @@ class MetaspacePreTokenizer : public PreTokenizer {
                           [&](absl::string_view text, std::vector<ByteRange>& matches) {
                             for (size_t at = text.find(mark_); at != absl::string_view::npos;
                                  at = text.find(mark_, at + mark_.size())) {
-                              matches.push_back({static_cast<uint32_t>(at), static_cast<uint32_t>(at + mark_.size())});
+                              matches.push_back({static_cast<uint32_t>(at),
+                                                 static_cast<uint32_t>(at + mark_.size())});
                             }
                             return absl::OkStatus();
                           });
@@ -359,10 +376,12 @@ class PunctuationPreTokenizer : public PreTokenizer {
 
 class SequencePreTokenizer : public PreTokenizer {
  public:
-  explicit SequencePreTokenizer(std::vector<std::unique_ptr<PreTokenizer>> parts) : parts_(std::move(parts)) {}
+  explicit SequencePreTokenizer(std::vector<std::unique_ptr<PreTokenizer>> parts)
+      : parts_(std::move(parts)) {}
 
   static absl::StatusOr<std::unique_ptr<PreTokenizer>> Create(const JsonValue& json) {
-    ASSIGN_OR_RETURN(auto parts, CreateParts<PreTokenizer>(json, "pretokenizers", CreatePreTokenizer));
+    ASSIGN_OR_RETURN(auto parts,
+                     CreateParts<PreTokenizer>(json, "pretokenizers", CreatePreTokenizer));
     return std::make_unique<SequencePreTokenizer>(std::move(parts));
   }
 
@@ -390,9 +409,10 @@ class SplitPreTokenizer : public PreTokenizer {
   }
 
   absl::Status PreTokenize(PreTokenizedString& string) const override {
-    return SplitAtMatches(string, behavior_, invert_, [&](absl::string_view text, std::vector<ByteRange>& matches) {
-      return pattern_.FindAll(text, string.deadline, matches);
-    });
+    return SplitAtMatches(string, behavior_, invert_,
+                          [&](absl::string_view text, std::vector<ByteRange>& matches) {
+                            return pattern_.FindAll(text, string.deadline, matches);
+                          });
   }
 
  private:
@@ -416,13 +436,16 @@ class WhitespacePreTokenizer : public PreTokenizer {
       for (size_t position = 0; position < text.size();) {
         const auto at = static_cast<uint32_t>(position);
         const char32_t c = unicode::Next(text, position);
-        const Kind next = unicode::IsWord(c) ? Kind::kWord : unicode::IsWhitespace(c) ? Kind::kSpace : Kind::kOther;
+        const Kind next = unicode::IsWord(c)         ? Kind::kWord
+                          : unicode::IsWhitespace(c) ? Kind::kSpace
+                                                     : Kind::kOther;
         if (next == kind) continue;
         if (kind != Kind::kSpace) string.AddPart({base + start, base + at});
         kind = next;
         start = at;
       }
-      if (kind != Kind::kSpace) string.AddPart({base + start, base + static_cast<uint32_t>(text.size())});
+      if (kind != Kind::kSpace)
+        string.AddPart({base + start, base + static_cast<uint32_t>(text.size())});
       return absl::OkStatus();
     });
   }
@@ -457,7 +480,9 @@ absl::StatusOr<std::unique_ptr<PreTokenizer>> CreatePreTokenizer(const JsonValue
   return CreatePart(kPreTokenizers, json);
 }
 
-std::unique_ptr<PreTokenizer> CreateBertPreTokenizer() { return std::make_unique<BertPreTokenizer>(); }
+std::unique_ptr<PreTokenizer> CreateBertPreTokenizer() {
+  return std::make_unique<BertPreTokenizer>();
+}
 
 std::unique_ptr<PreTokenizer> CreateByteLevelPreTokenizer(bool add_prefix_space, bool use_regex) {
   return std::make_unique<ByteLevelPreTokenizer>(add_prefix_space, use_regex);
@@ -465,14 +490,16 @@ std::unique_ptr<PreTokenizer> CreateByteLevelPreTokenizer(bool add_prefix_space,
 
 absl::StatusOr<std::unique_ptr<PreTokenizer>> CreateSplitPreTokenizer(absl::string_view pattern) {
   ASSIGN_OR_RETURN(std::unique_ptr<Regex> regex, Regex::Create(pattern));
-  return std::make_unique<SplitPreTokenizer>(Pattern(std::move(regex)), SplitBehavior::kIsolated, /*invert=*/false);
+  return std::make_unique<SplitPreTokenizer>(Pattern(std::move(regex)), SplitBehavior::kIsolated,
+                                             /*invert=*/false);
 }
 
 std::unique_ptr<PreTokenizer> CreateDigitsPreTokenizer() {
   return std::make_unique<DigitsPreTokenizer>(/*individual=*/true);
 }
 
-std::unique_ptr<PreTokenizer> CreatePreTokenizerSequence(std::vector<std::unique_ptr<PreTokenizer>> parts) {
+std::unique_ptr<PreTokenizer> CreatePreTokenizerSequence(
+    std::vector<std::unique_ptr<PreTokenizer>> parts) {
   return std::make_unique<SequencePreTokenizer>(std::move(parts));
 }
 

@@ -12,7 +12,8 @@
 
 namespace attendant::engine {
 
-// The second stage: cuts the text into pieces, which the model encodes each by itself. Immutable; any thread.
+// The second stage: cuts the text into pieces, which the model encodes each by itself. Immutable;
+// any thread.
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
@@ -37,7 +38,8 @@ absl::StatusOr<std::unique_ptr<PreTokenizer>> CreateSplitPreTokenizer(absl::stri
 std::unique_ptr<PreTokenizer> CreateDigitsPreTokenizer();
 
 // `parts`, one after the other.
-std::unique_ptr<PreTokenizer> CreatePreTokenizerSequence(std::vector<std::unique_ptr<PreTokenizer>> parts);
+std::unique_ptr<PreTokenizer> CreatePreTokenizerSequence(
+    std::vector<std::unique_ptr<PreTokenizer>> parts);
 
 }  // namespace attendant::engine
 

@@ -1,6 +1,5 @@
 #include "engine/tokenizer/precompiled_charsmap.h"
 
-
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "engine/tokenizer/unicode.h"
@@ -26,13 +25,15 @@ struct Change {
   int64_t change;
 };
 
-void AppendReplacement(absl::string_view replaced, absl::string_view replacement, std::vector<Change>& changes) {
+void AppendReplacement(absl::string_view replaced, absl::string_view replacement,
+                       std::vector<Change>& changes) {
   const int64_t difference = unicode::CountChars(replacement) - unicode::CountChars(replaced);
   for (size_t position = 0; position < replacement.size();) {
     changes.push_back({unicode::Next(replacement, position), 0});
   }
   // The last ones are new, or the last one stands for those that are gone.
-  for (int64_t i = 0; i < difference; ++i) changes[changes.size() - 1 - static_cast<size_t>(i)].change = 1;
+  for (int64_t i = 0; i < difference; ++i)
+    changes[changes.size() - 1 - static_cast<size_t>(i)].change = 1;
   if (difference < 0 && !changes.empty()) changes.back().change += difference;
 }
 
@@ -49,7 +50,8 @@ absl::StatusOr<PrecompiledCharsmap> PrecompiledCharsmap::FromBase64(absl::string
   }
   PrecompiledCharsmap charsmap;
   charsmap.units_.resize(trie_bytes / 4);
-  for (size_t i = 0; i < charsmap.units_.size(); ++i) charsmap.units_[i] = LittleEndian(&bytes[4 + 4 * i]);
+  for (size_t i = 0; i < charsmap.units_.size(); ++i)
+    charsmap.units_[i] = LittleEndian(&bytes[4 + 4 * i]);
   charsmap.replacements_ = bytes.substr(4 + charsmap.units_.size() * 4);
   if (!unicode::IsValidUtf8(charsmap.replacements_)) {
     return absl::InvalidArgumentError("has replacements that are not UTF-8");
@@ -71,7 +73,8 @@ std::optional<absl::string_view> PrecompiledCharsmap::Find(absl::string_view tex
     const size_t begin = Value(units_[node]);
     if (begin >= replacements_.size()) return absl::string_view();
     const size_t end = replacements_.find('\0', begin);
-    const absl::string_view replacement = absl::string_view(replacements_).substr(begin, end - begin);
+    const absl::string_view replacement =
+        absl::string_view(replacements_).substr(begin, end - begin);
     // A rule that points into the middle of a character replaces nothing.
     if (!replacement.empty() && unicode::IsContinuation(replacement[0])) return std::nullopt;
     return replacement;

@@ -12,11 +12,12 @@
 
 namespace attendant::engine {
 
-// SentencePiece's normalization rules, as a model carries them: a Darts double array over the bytes of what is to be
-// replaced, whose values are offsets into a pool of zero-terminated replacements.
+// SentencePiece's normalization rules, as a model carries them: a Darts double array over the bytes
+// of what is to be replaced, whose values are offsets into a pool of zero-terminated replacements.
 //
-// The reference library applies them to one grapheme cluster at a time, and so does this: a cluster below six bytes is
-// replaced as a whole by what its shortest prefix with a rule stands for; of others each character by itself.
+// The reference library applies them to one grapheme cluster at a time, and so does this: a cluster
+// below six bytes is replaced as a whole by what its shortest prefix with a rule stands for; of
+// others each character by itself.
 class PrecompiledCharsmap {
  public:
   // INVALID_ARGUMENT for what is not base64, too short, or not UTF-8.

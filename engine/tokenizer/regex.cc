@@ -16,7 +16,8 @@
 namespace attendant::engine {
 namespace {
 
-// Backtracking steps of one match. What needs more would need more again for a text a little longer.
+// Backtracking steps of one match. What needs more would need more again for a text a little
+// longer.
 constexpr uint32_t kMatchLimit = 5'000'000;
 constexpr uint32_t kHeapLimitKib = 64 * 1024;
 constexpr size_t kJitStackBytes = 1024 * 1024;
@@ -92,7 +93,8 @@ class Translator {
         default:
           atom_ = out_.size();
           Copy();
-          while (position_ < pattern_.size() && unicode::IsContinuation(pattern_[position_])) Copy();
+          while (position_ < pattern_.size() && unicode::IsContinuation(pattern_[position_]))
+            Copy();
       }
     }
     return std::move(out_);
@@ -108,7 +110,8 @@ class Translator {
 
   absl::Status OpenGroup() {
     for (absl::string_view unknown : {"(*", "(?~", "(?{", "(?y"}) {
-      if (absl::StartsWith(rest(), unknown)) return Unimplemented(absl::StrCat(unknown, " is not supported"));
+      if (absl::StartsWith(rest(), unknown))
+        return Unimplemented(absl::StrCat(unknown, " is not supported"));
     }
     groups_.push_back(out_.size());
     Copy();
@@ -131,7 +134,8 @@ class Translator {
       } else if (flag == 'i' || flag == 'x' || flag == '-') {
         out_.push_back(flag);
       } else {
-        return Unimplemented(absl::StrCat("the flag ", absl::string_view(&flag, 1), " is not supported"));
+        return Unimplemented(
+            absl::StrCat("the flag ", absl::string_view(&flag, 1), " is not supported"));
       }
     }
     if (absl::StartsWith(rest(), ")")) {  // flags for what follows: no group
@@ -141,10 +145,12 @@ class Translator {
     return absl::OkStatus();
   }
 
-  // {n,m}, which Oniguruma lets be followed by a `+` that repeats it; to PCRE2 it would be possessive.
+  // {n,m}, which Oniguruma lets be followed by a `+` that repeats it; to PCRE2 it would be
+  // possessive.
   void Interval() {
     size_t end = position_ + 1;
-    while (end < pattern_.size() && (absl::ascii_isdigit(pattern_[end]) || pattern_[end] == ',')) ++end;
+    while (end < pattern_.size() && (absl::ascii_isdigit(pattern_[end]) || pattern_[end] == ','))
+      ++end;
     if (end >= pattern_.size() || pattern_[end] != '}' || end == position_ + 1) {
       atom_ = out_.size();
       Copy();
@@ -159,7 +165,8 @@ class Translator {
 
   absl::Status Escape(bool in_class) {
     if (position_ + 1 >= pattern_.size()) {
-      return absl::InvalidArgumentError(absl::StrCat("regular expression \"", pattern_, "\" ends in a backslash"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("regular expression \"", pattern_, "\" ends in a backslash"));
     }
     const char c = pattern_[position_ + 1];
     for (const ClassEscape& escape : kClassEscapes) {
@@ -197,7 +204,8 @@ class Translator {
       }
       return absl::OkStatus();
     }
-    if (c == 'O' || c == 'y' || c == 'Y' || c == 'M' || c == 'C' || c == 'c' || c == 'Q' || c == 'E') {
+    if (c == 'O' || c == 'y' || c == 'Y' || c == 'M' || c == 'C' || c == 'c' || c == 'Q' ||
+        c == 'E') {
       return Unimplemented(absl::StrCat("\\", absl::string_view(&c, 1), " is not supported"));
     }
     Copy();
@@ -212,7 +220,8 @@ class Translator {
     position_ += 2;
     const size_t end = pattern_.find('}', position_);
     if (!absl::StartsWith(rest(), "{") || end == absl::string_view::npos) {
-      return absl::InvalidArgumentError(absl::StrCat("regular expression \"", pattern_, "\": \\p without {name}"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("regular expression \"", pattern_, "\": \\p without {name}"));
     }
     absl::string_view name = pattern_.substr(position_ + 1, end - position_ - 1);
     position_ = end + 1;
@@ -234,7 +243,8 @@ class Translator {
     bool first = false;  // at the start of a class, where ] is a member
     do {
       if (position_ >= pattern_.size()) {
-        return absl::InvalidArgumentError(absl::StrCat("regular expression \"", pattern_, "\": [ without ]"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("regular expression \"", pattern_, "\": [ without ]"));
       }
       const char c = pattern_[position_];
       if (c == '[') {
@@ -286,8 +296,8 @@ class Translator {
   const absl::string_view pattern_;
   size_t position_ = 0;
   std::string out_;
-  size_t atom_ = 0;                // where in `out_` the last atom starts: what a quantifier repeats
-  std::vector<size_t> groups_;     // the same of the groups that are open
+  size_t atom_ = 0;             // where in `out_` the last atom starts: what a quantifier repeats
+  std::vector<size_t> groups_;  // the same of the groups that are open
 };
 
 std::string ErrorText(int code) {
@@ -338,8 +348,8 @@ Regex::~Regex() = default;
 absl::StatusOr<std::unique_ptr<Regex>> Regex::Create(absl::string_view pattern) {
   constexpr size_t kMaxPatternBytes = 64 * 1024;
   if (pattern.size() > kMaxPatternBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("regular expression of ", pattern.size(), " bytes; the limit is ",
-                                                   kMaxPatternBytes));
+    return absl::InvalidArgumentError(absl::StrCat("regular expression of ", pattern.size(),
+                                                   " bytes; the limit is ", kMaxPatternBytes));
   }
   ASSIGN_OR_RETURN(const std::string translated, OnigurumaToPcre2(pattern));
   int error = 0;
@@ -350,14 +360,16 @@ absl::StatusOr<std::unique_ptr<Regex>> Regex::Create(absl::string_view pattern) 
                                  PCRE2_USE_OFFSET_LIMIT | PCRE2_NEVER_BACKSLASH_C,
                              &error, &offset, nullptr);
   if (code->code == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat("regular expression \"", pattern, "\": ", ErrorText(error)));
+    return absl::InvalidArgumentError(
+        absl::StrCat("regular expression \"", pattern, "\": ", ErrorText(error)));
   }
   // Where there is no JIT the interpreter does the same, slower.
   pcre2_jit_compile(code->code, PCRE2_JIT_COMPLETE);
   return std::unique_ptr<Regex>(new Regex(std::string(pattern), std::move(code)));
 }
 
-absl::Status Regex::FindAll(absl::string_view text, absl::Time deadline, std::vector<ByteRange>& matches) const {
+absl::Status Regex::FindAll(absl::string_view text, absl::Time deadline,
+                            std::vector<ByteRange>& matches) const {
   thread_local MatchScratch scratch;
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   const auto next_char = [&](size_t at) { return at + unicode::CharLength(text[at]); };
@@ -368,11 +380,12 @@ absl::Status Regex::FindAll(absl::string_view text, absl::Time deadline, std::ve
     size_t limit = std::min(start + kWindowBytes, text.size());
     while (limit > start && limit < text.size() && unicode::IsContinuation(text[limit])) --limit;
     pcre2_set_offset_limit(scratch.context, limit);
-    const int result =
-        pcre2_match(code_->code, subject, text.size(), start, PCRE2_NO_UTF_CHECK, scratch.data, scratch.context);
+    const int result = pcre2_match(code_->code, subject, text.size(), start, PCRE2_NO_UTF_CHECK,
+                                   scratch.data, scratch.context);
     if ((result == PCRE2_ERROR_NOMATCH || ++calls % 16 == 0) && absl::Now() > deadline) {
-      return absl::InvalidArgumentError(absl::StrCat("regular expression \"", pattern_, "\" takes too long on a text of ",
-                                                     text.size(), " bytes"));
+      return absl::InvalidArgumentError(absl::StrCat("regular expression \"", pattern_,
+                                                     "\" takes too long on a text of ", text.size(),
+                                                     " bytes"));
     }
     if (result == PCRE2_ERROR_NOMATCH) {
       if (limit >= text.size()) break;
@@ -380,14 +393,16 @@ absl::Status Regex::FindAll(absl::string_view text, absl::Time deadline, std::ve
       continue;
     }
     if (result < 0) {
-      return absl::InvalidArgumentError(absl::StrCat("regular expression \"", pattern_, "\" on a text of ", text.size(),
+      return absl::InvalidArgumentError(absl::StrCat("regular expression \"", pattern_,
+                                                     "\" on a text of ", text.size(),
                                                      " bytes: ", ErrorText(result)));
     }
     const PCRE2_SIZE* vector = pcre2_get_ovector_pointer(scratch.data);
     const size_t begin = vector[0];
     const size_t end = vector[1];
     if (begin > end || begin < start) {  // \K in a lookaround can do that
-      return absl::InvalidArgumentError(absl::StrCat("regular expression \"", pattern_, "\" matches backwards"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("regular expression \"", pattern_, "\" matches backwards"));
     }
     if (begin == end && end == last_end) {
       if (start >= text.size()) break;

@@ -19,8 +19,9 @@ struct ByteRange {
   friend bool operator==(const ByteRange&, const ByteRange&) = default;
 };
 
-// A regular expression as tokenizer.json files write them: in the dialect of Oniguruma, which the reference library
-// runs. It is rewritten for PCRE2, whose character classes differ (\s, \w, \h, \b, scripts, POSIX brackets).
+// A regular expression as tokenizer.json files write them: in the dialect of Oniguruma, which the
+// reference library runs. It is rewritten for PCRE2, whose character classes differ (\s, \w, \h,
+// \b, scripts, POSIX brackets).
 //
 // Immutable; any thread.
 class Regex {
@@ -29,9 +30,11 @@ class Regex {
   static absl::StatusOr<std::unique_ptr<Regex>> Create(absl::string_view pattern);
   ~Regex();
 
-  // All matches in `text`, valid UTF-8, from left to right. An empty match directly behind the previous one is left
-  // out. A pattern that backtracks without bounds, or has not come to an end by `deadline`, is INVALID_ARGUMENT.
-  absl::Status FindAll(absl::string_view text, absl::Time deadline, std::vector<ByteRange>& matches) const;
+  // All matches in `text`, valid UTF-8, from left to right. An empty match directly behind the
+  // previous one is left out. A pattern that backtracks without bounds, or has not come to an end
+  // by `deadline`, is INVALID_ARGUMENT.
+  absl::Status FindAll(absl::string_view text, absl::Time deadline,
+                       std::vector<ByteRange>& matches) const;
 
   const std::string& pattern() const { return pattern_; }
 

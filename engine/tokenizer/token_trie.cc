@@ -5,9 +5,11 @@
 namespace attendant::engine {
 
 TokenTrie::TokenTrie(std::vector<std::pair<absl::string_view, int32_t>> tokens) {
-  std::stable_sort(tokens.begin(), tokens.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::stable_sort(tokens.begin(), tokens.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
 
-  // Level by level: a node is the range of sorted tokens that share its bytes, and its children split that range.
+  // Level by level: a node is the range of sorted tokens that share its bytes, and its children
+  // split that range.
   struct Range {
     size_t begin, end;
   };

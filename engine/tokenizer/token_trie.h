@@ -12,10 +12,12 @@ namespace attendant::engine {
 
 // Tokens by their bytes, to find all those that a text starts with.
 //
-// The children of a node lie next to each other, ordered by byte; so a node is nine bytes, and a step a short search.
+// The children of a node lie next to each other, ordered by byte; so a node is nine bytes, and a
+// step a short search.
 class TokenTrie {
  public:
-  // A longer token is left out by the callers: the work for each byte of a text is bounded by the longest token.
+  // A longer token is left out by the callers: the work for each byte of a text is bounded by the
+  // longest token.
   static constexpr size_t kMaxTokenBytes = 1024;
 
   // The tokens need not outlive the constructor. Of equal ones the last is kept. No token is empty.

@@ -14,8 +14,8 @@
 
 namespace attendant::engine {
 
-// Where a token came from: a half-open range of bytes in the text that was given. Zero to zero for a token that the
-// post-processor added.
+// Where a token came from: a half-open range of bytes in the text that was given. Zero to zero for
+// a token that the post-processor added.
 struct TextRange {
   int32_t begin = 0;
   int32_t end = 0;
@@ -25,10 +25,11 @@ struct TextRange {
 // The result of encoding; all vectors have one entry for each token.
 struct Encoding {
   std::vector<int32_t> ids;
-  std::vector<int32_t> type_ids;           // segment of each token: 0, or 1 for the second text of a pair
-  std::vector<TextRange> offsets;          // within `text` for sequence 0, within `text_pair` for sequence 1
-  std::vector<int8_t> sequence_ids;        // 0, 1, or -1 for a special token that was added
-  std::vector<bool> special_tokens_mask;   // true for a token that the post-processor added
+  std::vector<int32_t> type_ids;  // segment of each token: 0, or 1 for the second text of a pair
+  std::vector<TextRange>
+      offsets;  // within `text` for sequence 0, within `text_pair` for sequence 1
+  std::vector<int8_t> sequence_ids;       // 0, 1, or -1 for a special token that was added
+  std::vector<bool> special_tokens_mask;  // true for a token that the post-processor added
 
   int32_t num_tokens() const { return static_cast<int32_t>(ids.size()); }
 };
@@ -38,16 +39,18 @@ class Decoding {
  public:
   virtual ~Decoding() = default;
 
-  // The text that became certain with `id`, whole UTF-8; often empty. `id` is within the vocabulary.
+  // The text that became certain with `id`, whole UTF-8; often empty. `id` is within the
+  // vocabulary.
   virtual std::string Push(int32_t id) = 0;
 
   // The text still held back; an incomplete character becomes U+FFFD. To be called once, last.
   virtual std::string Finish() = 0;
 };
 
-// Text <-> token ids, exactly as the `tokenizers` library computes them from the same tokenizer.json:
-// normalizer, pre-tokenizer, model (WordPiece, BPE, Unigram, WordLevel), post-processor, decoder, added tokens.
-// Truncation and padding stated in the file are ignored: limits are the caller's.
+// Text <-> token ids, exactly as the `tokenizers` library computes them from the same
+// tokenizer.json: normalizer, pre-tokenizer, model (WordPiece, BPE, Unigram, WordLevel),
+// post-processor, decoder, added tokens. Truncation and padding stated in the file are ignored:
+// limits are the caller's.
 //
 // Immutable after creation; every method may be called from any thread.
 class Tokenizer {
@@ -61,22 +64,25 @@ class Tokenizer {
   virtual int32_t vocab_size() const = 0;
 
   // INVALID_ARGUMENT if `text` is not UTF-8. Time and memory are linear in the length of the text.
-  virtual absl::StatusOr<Encoding> Encode(absl::string_view text, bool add_special_tokens) const = 0;
+  virtual absl::StatusOr<Encoding> Encode(absl::string_view text,
+                                          bool add_special_tokens) const = 0;
   virtual absl::StatusOr<Encoding> EncodePair(absl::string_view text, absl::string_view text_pair,
                                               bool add_special_tokens) const = 0;
 
   // How many special tokens the post-processor adds to a single text, and to a pair.
   virtual int32_t num_special_tokens(bool is_pair) const = 0;
 
-  // The text of `ids`. INVALID_ARGUMENT names the first id outside the vocabulary. Bytes that do not form UTF-8
-  // become U+FFFD.
-  virtual absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids, bool skip_special_tokens) const = 0;
+  // The text of `ids`. INVALID_ARGUMENT names the first id outside the vocabulary. Bytes that do
+  // not form UTF-8 become U+FFFD.
+  virtual absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids,
+                                             bool skip_special_tokens) const = 0;
 
-  // Decode as it goes: the texts of Push and Finish, joined, are what Decode gives for all the ids. The cost of a token
-  // does not grow with their number. The tokenizer must outlive the result.
+  // Decode as it goes: the texts of Push and Finish, joined, are what Decode gives for all the ids.
+  // The cost of a token does not grow with their number. The tokenizer must outlive the result.
   virtual std::unique_ptr<Decoding> StartDecoding(bool skip_special_tokens) const = 0;
 
-  // The vocabulary's spelling of `id` ("##ing", "Ġthe", "▁the", "<0x0A>"); nothing if `id` is outside the vocabulary.
+  // The vocabulary's spelling of `id` ("##ing", "Ġthe", "▁the", "<0x0A>"); nothing if `id` is
+  // outside the vocabulary.
   virtual std::optional<std::string> IdToToken(int32_t id) const = 0;
   virtual std::optional<int32_t> TokenToId(absl::string_view token) const = 0;
 
@@ -84,9 +90,11 @@ class Tokenizer {
   virtual bool IsSpecial(int32_t id) const = 0;
 };
 
-// `json`: the contents of a tokenizer.json; `source` names it in errors. INVALID_ARGUMENT for what is malformed,
-// UNIMPLEMENTED naming the part (`pre_tokenizer.type "Foo"`) for what is well formed and unknown.
-absl::StatusOr<std::unique_ptr<Tokenizer>> CreateTokenizer(absl::string_view json, absl::string_view source);
+// `json`: the contents of a tokenizer.json; `source` names it in errors. INVALID_ARGUMENT for what
+// is malformed, UNIMPLEMENTED naming the part (`pre_tokenizer.type "Foo"`) for what is well formed
+// and unknown.
+absl::StatusOr<std::unique_ptr<Tokenizer>> CreateTokenizer(absl::string_view json,
+                                                           absl::string_view source);
 
 // A WordPiece tokenizer as BERT's, from a vocab.txt: one token a line.
 struct WordPieceOptions {

@@ -62,8 +62,10 @@ absl::StatusOr<TokenizerParts> ParseParts(const JsonValue& json) {
 absl::StatusOr<std::unique_ptr<Tokenizer>> Create(absl::string_view json) {
   simdjson::dom::parser parser;
   simdjson::dom::element root;
-  if (const auto error = parser.parse(json.data(), json.size()).get(root); error != simdjson::SUCCESS) {
-    return absl::InvalidArgumentError(absl::StrCat("is not JSON: ", simdjson::error_message(error)));
+  if (const auto error = parser.parse(json.data(), json.size()).get(root);
+      error != simdjson::SUCCESS) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("is not JSON: ", simdjson::error_message(error)));
   }
   ASSIGN_OR_RETURN(TokenizerParts parts, ParseParts(JsonValue(root, "")));
   return PipelineTokenizer::Create(std::move(parts));
@@ -71,10 +73,12 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Create(absl::string_view json) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> CreateTokenizer(absl::string_view json, absl::string_view source) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> CreateTokenizer(absl::string_view json,
+                                                           absl::string_view source) {
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Create(json);
   if (tokenizer.ok()) return tokenizer;
-  return absl::Status(tokenizer.status().code(), absl::StrCat(source, ": ", tokenizer.status().message()));
+  return absl::Status(tokenizer.status().code(),
+                      absl::StrCat(source, ": ", tokenizer.status().message()));
 }
 
 }  // namespace attendant::engine

@@ -10,9 +10,9 @@
 
 // UTF-8, and the character properties that tokenizers ask for.
 //
-// The properties are those of the reference library (tokenizers 0.22), which takes them from tables of several Unicode
-// versions: 8 and 9 for categories and normalization, 16 and 17 elsewhere. They come from utf8proc, and where the
-// versions differ from the lists in unicode.cc.
+// The properties are those of the reference library (tokenizers 0.22), which takes them from tables
+// of several Unicode versions: 8 and 9 for categories and normalization, 16 and 17 elsewhere. They
+// come from utf8proc, and where the versions differ from the lists in unicode.cc.
 namespace attendant::engine::unicode {
 
 bool IsValidUtf8(absl::string_view text);
@@ -54,8 +54,8 @@ int64_t CountChars(absl::string_view text);
 
 void Append(char32_t c, std::string& text);
 
-// Takes all the bytes of `bytes` that are certain: whole characters, and U+FFFD for each maximal part of an ill-formed
-// one. What may yet become a character stays in `bytes`, unless `at_end`.
+// Takes all the bytes of `bytes` that are certain: whole characters, and U+FFFD for each maximal
+// part of an ill-formed one. What may yet become a character stays in `bytes`, unless `at_end`.
 void TakeLossy(std::string& bytes, bool at_end, std::string& text);
 
 // Property sets, by code point.
@@ -70,7 +70,8 @@ bool IsWord(char32_t c);            // what \w matches: Alphabetic, M, Nd, Pc, J
 // Writes the one or two lowercase characters of `c`, and returns how many.
 int ToLower(char32_t c, char32_t out[2]);
 
-// The full decomposition of `c`, at most 18 characters; returns how many. `c` itself if it has none.
+// The full decomposition of `c`, at most 18 characters; returns how many. `c` itself if it has
+// none.
 int Decompose(char32_t c, bool compatibility, char32_t out[18]);
 uint8_t CombiningClass(char32_t c);
 // The character that is canonically equivalent to `a` `b`, if there is one.

@@ -28,14 +28,17 @@ TokenTrie MakeTrie(const Vocabulary& vocabulary) {
 
 class Unigram : public Model {
  public:
-  Unigram(Vocabulary vocabulary, std::vector<double> scores, std::optional<int32_t> unknown_id, bool byte_fallback)
+  Unigram(Vocabulary vocabulary, std::vector<double> scores, std::optional<int32_t> unknown_id,
+          bool byte_fallback)
       : Model(std::move(vocabulary)),
         scores_(std::move(scores)),
-        unknown_score_((scores_.empty() ? 0 : *std::min_element(scores_.begin(), scores_.end())) - kUnknownPenalty),
+        unknown_score_((scores_.empty() ? 0 : *std::min_element(scores_.begin(), scores_.end())) -
+                       kUnknownPenalty),
         unknown_id_(unknown_id),
         trie_(MakeTrie(this->vocabulary())) {
     for (int byte = 0; byte < 256; ++byte) {
-      if (byte_fallback) byte_ids_[byte] = this->vocabulary().IdOf(absl::StrFormat("<0x%02X>", byte));
+      if (byte_fallback)
+        byte_ids_[byte] = this->vocabulary().IdOf(absl::StrFormat("<0x%02X>", byte));
     }
   }
 
@@ -83,7 +86,8 @@ class Unigram : public Model {
       }
     }
     std::reverse(tokens.begin() + static_cast<int64_t>(before), tokens.end());
-    // A surface that is a token, though it was not reached as one: unknown characters that were joined.
+    // A surface that is a token, though it was not reached as one: unknown characters that were
+    // joined.
     thread_local std::vector<Token> path;
     path.assign(tokens.begin() + static_cast<int64_t>(before), tokens.end());
     tokens.resize(before);
@@ -97,10 +101,12 @@ class Unigram : public Model {
   static constexpr size_t kKeptNodes = 1 << 16;
 
   static absl::Status NoUnknownId() {
-    return absl::InvalidArgumentError("the text has an unknown character, and the model has no model.unk_id");
+    return absl::InvalidArgumentError(
+        "the text has an unknown character, and the model has no model.unk_id");
   }
 
-  absl::Status AppendToken(absl::string_view piece, const Token& token, std::vector<Token>& tokens) const {
+  absl::Status AppendToken(absl::string_view piece, const Token& token,
+                           std::vector<Token>& tokens) const {
     if (token.id != unknown_id_) {
       tokens.push_back(token);
       return absl::OkStatus();
@@ -117,7 +123,8 @@ class Unigram : public Model {
       tokens.push_back(token);
       return absl::OkStatus();
     }
-    for (const char byte : surface) tokens.push_back({*byte_ids_[static_cast<uint8_t>(byte)], token.begin, token.end});
+    for (const char byte : surface)
+      tokens.push_back({*byte_ids_[static_cast<uint8_t>(byte)], token.begin, token.end});
     return absl::OkStatus();
   }
 
@@ -125,7 +132,8 @@ class Unigram : public Model {
   const double unknown_score_;
   const std::optional<int32_t> unknown_id_;
   const TokenTrie trie_;
-  std::array<std::optional<int32_t>, 256> byte_ids_;  // of "<0x00>" and so on; none without byte_fallback
+  std::array<std::optional<int32_t>, 256>
+      byte_ids_;  // of "<0x00>" and so on; none without byte_fallback
 };
 
 }  // namespace
@@ -140,11 +148,13 @@ absl::StatusOr<std::unique_ptr<Model>> CreateUnigram(const JsonValue& json) {
     simdjson::dom::array pair;
     std::string_view token;
     double score = 0;
-    if (entry.get(pair) != simdjson::SUCCESS || pair.size() != 2 || pair.at(0).get(token) != simdjson::SUCCESS ||
-        pair.at(1).get(score) != simdjson::SUCCESS) {
-      return vocab.ErrorAt(absl::StrCat("[", scores.size(), "]"), "is not a pair of a token and its score");
+    if (entry.get(pair) != simdjson::SUCCESS || pair.size() != 2 ||
+        pair.at(0).get(token) != simdjson::SUCCESS || pair.at(1).get(score) != simdjson::SUCCESS) {
+      return vocab.ErrorAt(absl::StrCat("[", scores.size(), "]"),
+                           "is not a pair of a token and its score");
     }
-    RETURN_IF_ERROR(vocabulary.Add(absl::string_view(token.data(), token.size()), static_cast<int32_t>(scores.size())));
+    RETURN_IF_ERROR(vocabulary.Add(absl::string_view(token.data(), token.size()),
+                                   static_cast<int32_t>(scores.size())));
     scores.push_back(score);
   }
   std::optional<int32_t> unknown_id;
@@ -152,7 +162,8 @@ absl::StatusOr<std::unique_ptr<Model>> CreateUnigram(const JsonValue& json) {
     ASSIGN_OR_RETURN(unknown_id, value->Integer(0, static_cast<int64_t>(scores.size()) - 1));
   }
   ASSIGN_OR_RETURN(const bool byte_fallback, json.Bool("byte_fallback", /*fallback=*/false));
-  return std::make_unique<Unigram>(std::move(vocabulary), std::move(scores), unknown_id, byte_fallback);
+  return std::make_unique<Unigram>(std::move(vocabulary), std::move(scores), unknown_id,
+                                   byte_fallback);
 }
 
 }  // namespace attendant::engine

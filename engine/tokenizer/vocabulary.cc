@@ -21,7 +21,8 @@ absl::StatusOr<Vocabulary> Vocabulary::FromJson(const JsonValue& json) {
       return json.ErrorAt(absl::StrCat("[\"", absl::string_view(token.data(), token.size()), "\"]"),
                           absl::StrCat("is not an integer from 0 to ", kMaxId));
     }
-    RETURN_IF_ERROR(vocabulary.Add(absl::string_view(token.data(), token.size()), static_cast<int32_t>(id)));
+    RETURN_IF_ERROR(
+        vocabulary.Add(absl::string_view(token.data(), token.size()), static_cast<int32_t>(id)));
   }
   return vocabulary;
 }

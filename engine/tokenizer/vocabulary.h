@@ -25,8 +25,8 @@ class Vocabulary {
   // {"token": id, ...}.
   static absl::StatusOr<Vocabulary> FromJson(const JsonValue& json);
 
-  // Adds a token; one that is there already gets the new id. INVALID_ARGUMENT if `id` is below 0 or beyond what a
-  // vocabulary can hold.
+  // Adds a token; one that is there already gets the new id. INVALID_ARGUMENT if `id` is below 0 or
+  // beyond what a vocabulary can hold.
   absl::Status Add(absl::string_view token, int32_t id);
 
   std::optional<int32_t> IdOf(absl::string_view token) const {

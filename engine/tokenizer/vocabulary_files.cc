@@ -1,5 +1,6 @@
-// Tokenizers of models that come without a tokenizer.json: from vocab.txt, from vocab.json and merges.txt, and from
-// what a GGUF file carries. Each is made of the same parts that the tokenizer.json of its family names.
+// Tokenizers of models that come without a tokenizer.json: from vocab.txt, from vocab.json and
+// merges.txt, and from what a GGUF file carries. Each is made of the same parts that the
+// tokenizer.json of its family names.
 
 #include <algorithm>
 #include <memory>
@@ -35,7 +36,8 @@ absl::Status Annotate(absl::string_view source, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(source, ": ", status.message()));
 }
 
-absl::StatusOr<TokenizerParts> WordPieceParts(absl::string_view vocab_txt, const WordPieceOptions& options) {
+absl::StatusOr<TokenizerParts> WordPieceParts(absl::string_view vocab_txt,
+                                              const WordPieceOptions& options) {
   if (!unicode::IsValidUtf8(vocab_txt)) return absl::InvalidArgumentError("is not UTF-8");
   Vocabulary vocabulary;
   absl::ConsumeSuffix(&vocab_txt, "\n");
@@ -66,29 +68,36 @@ absl::StatusOr<TokenizerParts> WordPieceParts(absl::string_view vocab_txt, const
   return parts;
 }
 
-absl::StatusOr<TokenizerParts> ByteLevelParts(absl::string_view vocab_json, absl::string_view merges_txt) {
+absl::StatusOr<TokenizerParts> ByteLevelParts(absl::string_view vocab_json,
+                                              absl::string_view merges_txt) {
   simdjson::dom::parser parser;
   simdjson::dom::element root;
-  if (const auto error = parser.parse(vocab_json.data(), vocab_json.size()).get(root); error != simdjson::SUCCESS) {
-    return absl::InvalidArgumentError(absl::StrCat("vocab.json is not JSON: ", simdjson::error_message(error)));
+  if (const auto error = parser.parse(vocab_json.data(), vocab_json.size()).get(root);
+      error != simdjson::SUCCESS) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("vocab.json is not JSON: ", simdjson::error_message(error)));
   }
   ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::FromJson(JsonValue(root, "vocab.json")));
-  if (!unicode::IsValidUtf8(merges_txt)) return absl::InvalidArgumentError("merges.txt is not UTF-8");
+  if (!unicode::IsValidUtf8(merges_txt))
+    return absl::InvalidArgumentError("merges.txt is not UTF-8");
   Merges merges;
   size_t line_number = 0;
   for (absl::string_view line : absl::StrSplit(merges_txt, '\n')) {
     ++line_number;
     absl::ConsumeSuffix(&line, "\r");
     if (line.empty() || absl::StartsWith(line, "#version")) continue;
-    const std::pair<absl::string_view, absl::string_view> merge = absl::StrSplit(line, absl::MaxSplits(' ', 1));
+    const std::pair<absl::string_view, absl::string_view> merge =
+        absl::StrSplit(line, absl::MaxSplits(' ', 1));
     if (merge.second.empty() || absl::StrContains(merge.second, ' ')) {
-      return absl::InvalidArgumentError(absl::StrCat("merges.txt:", line_number, " is not two tokens"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("merges.txt:", line_number, " is not two tokens"));
     }
     merges.emplace_back(merge.first, merge.second);
   }
   TokenizerParts parts;
   constexpr absl::string_view kEndOfText = "<|endoftext|>";
-  if (vocabulary.IdOf(kEndOfText).has_value()) parts.added_tokens.push_back(SpecialToken(kEndOfText));
+  if (vocabulary.IdOf(kEndOfText).has_value())
+    parts.added_tokens.push_back(SpecialToken(kEndOfText));
   ASSIGN_OR_RETURN(parts.model, CreateBytePair(std::move(vocabulary), merges, BytePairOptions()));
   parts.pre_tokenizer = CreateByteLevelPreTokenizer(/*add_prefix_space=*/false, /*use_regex=*/true);
   parts.decoder = CreateByteLevelDecoder();
@@ -130,7 +139,14 @@ constexpr GgufPreTokenizer kGgufPreTokenizers[] = {
     {"deepseek-r1-qwen", Words::kSplit, kQwen2Words, false},
 };
 
-enum GgufTokenType { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+enum GgufTokenType {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
 
 // Tokens that SentencePiece never makes of text by merging.
 std::vector<AddedToken> GgufAddedTokens(const GgufVocabulary& gguf) {
@@ -146,11 +162,13 @@ std::vector<AddedToken> GgufAddedTokens(const GgufVocabulary& gguf) {
 }
 
 // The beginning- and end-of-sequence tokens around each text.
-absl::StatusOr<std::unique_ptr<PostProcessor>> GgufTemplate(const GgufVocabulary& gguf, bool add_bos, bool add_eos) {
+absl::StatusOr<std::unique_ptr<PostProcessor>> GgufTemplate(const GgufVocabulary& gguf,
+                                                            bool add_bos, bool add_eos) {
   const auto check = [&](const std::optional<int32_t>& id, absl::string_view name) -> absl::Status {
     if (!id.has_value() || *id < 0 || *id >= static_cast<int32_t>(gguf.tokens.size())) {
-      return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.", name, "_token_id is not one of the ",
-                                                     gguf.tokens.size(), " tokens, but is to be added"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("tokenizer.ggml.", name, "_token_id is not one of the ", gguf.tokens.size(),
+                       " tokens, but is to be added"));
     }
     return absl::OkStatus();
   };
@@ -168,11 +186,14 @@ absl::StatusOr<std::unique_ptr<PostProcessor>> GgufTemplate(const GgufVocabulary
   return CreateTemplateProcessing(std::move(single), std::move(pair));
 }
 
-absl::StatusOr<TokenizerParts> GgufByteLevelParts(const GgufVocabulary& gguf, Vocabulary vocabulary) {
-  const auto* row = std::find_if(std::begin(kGgufPreTokenizers), std::end(kGgufPreTokenizers),
-                                 [&](const GgufPreTokenizer& known) { return known.name == gguf.pre; });
+absl::StatusOr<TokenizerParts> GgufByteLevelParts(const GgufVocabulary& gguf,
+                                                  Vocabulary vocabulary) {
+  const auto* row =
+      std::find_if(std::begin(kGgufPreTokenizers), std::end(kGgufPreTokenizers),
+                   [&](const GgufPreTokenizer& known) { return known.name == gguf.pre; });
   if (row == std::end(kGgufPreTokenizers)) {
-    return absl::UnimplementedError(absl::StrCat("tokenizer.ggml.pre \"", gguf.pre, "\" is not supported"));
+    return absl::UnimplementedError(
+        absl::StrCat("tokenizer.ggml.pre \"", gguf.pre, "\" is not supported"));
   }
   Merges merges;
   for (size_t rank = 0; rank < gguf.merges.size(); ++rank) {
@@ -180,7 +201,8 @@ absl::StatusOr<TokenizerParts> GgufByteLevelParts(const GgufVocabulary& gguf, Vo
     const std::pair<absl::string_view, absl::string_view> merge =
         absl::StrSplit(gguf.merges[rank], absl::MaxSplits(' ', 1));
     if (merge.first.empty() || merge.second.empty()) {
-      return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.merges[", rank, "] is not two tokens"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("tokenizer.ggml.merges[", rank, "] is not two tokens"));
     }
     merges.emplace_back(merge.first, merge.second);
   }
@@ -193,12 +215,14 @@ absl::StatusOr<TokenizerParts> GgufByteLevelParts(const GgufVocabulary& gguf, Vo
   if (row->words == Words::kSplit) {
     ASSIGN_OR_RETURN(words.emplace_back(), CreateSplitPreTokenizer(row->pattern));
   }
-  words.push_back(CreateByteLevelPreTokenizer(/*add_prefix_space=*/gguf.add_space_prefix.value_or(false),
-                                              /*use_regex=*/row->words != Words::kSplit));
+  words.push_back(
+      CreateByteLevelPreTokenizer(/*add_prefix_space=*/gguf.add_space_prefix.value_or(false),
+                                  /*use_regex=*/row->words != Words::kSplit));
   parts.pre_tokenizer = CreatePreTokenizerSequence(std::move(words));
-  ASSIGN_OR_RETURN(parts.post_processor,
-                   GgufTemplate(gguf, gguf.add_bos.value_or(row->name == "llama-bpe" || row->name == "llama3"),
-                                gguf.add_eos.value_or(false)));
+  ASSIGN_OR_RETURN(
+      parts.post_processor,
+      GgufTemplate(gguf, gguf.add_bos.value_or(row->name == "llama-bpe" || row->name == "llama3"),
+                   gguf.add_eos.value_or(false)));
   parts.decoder = CreateByteLevelDecoder();
   return parts;
 }
@@ -206,8 +230,8 @@ absl::StatusOr<TokenizerParts> GgufByteLevelParts(const GgufVocabulary& gguf, Vo
 // A longer token is not looked at for merges: the cuts of a token cost the square of its length.
 constexpr size_t kMaxMergedBytes = 1024;
 
-// A SentencePiece model has no list of merges, but scores: two neighbours may become any token that they spell, the
-// one of the highest score first.
+// A SentencePiece model has no list of merges, but scores: two neighbours may become any token that
+// they spell, the one of the highest score first.
 Merges MergesOfScores(const GgufVocabulary& gguf, const Vocabulary& vocabulary) {
   struct ScoredMerge {
     float score;
@@ -235,21 +259,24 @@ Merges MergesOfScores(const GgufVocabulary& gguf, const Vocabulary& vocabulary) 
     for (const Cut& cut : cuts) {
       const absl::string_view left = token.substr(0, cut.at);
       const absl::string_view right = token.substr(cut.at);
-      scored.push_back({gguf.scores[id], unicode::CountChars(left), unicode::CountChars(right), left, right});
+      scored.push_back(
+          {gguf.scores[id], unicode::CountChars(left), unicode::CountChars(right), left, right});
     }
   }
   std::stable_sort(scored.begin(), scored.end(), [](const ScoredMerge& a, const ScoredMerge& b) {
-    return std::tie(a.score, a.left_chars, a.right_chars) > std::tie(b.score, b.left_chars, b.right_chars);
+    return std::tie(a.score, a.left_chars, a.right_chars) >
+           std::tie(b.score, b.left_chars, b.right_chars);
   });
   Merges merges;
   for (const ScoredMerge& merge : scored) merges.emplace_back(merge.left, merge.right);
   return merges;
 }
 
-absl::StatusOr<TokenizerParts> GgufSentencePieceParts(const GgufVocabulary& gguf, Vocabulary vocabulary) {
+absl::StatusOr<TokenizerParts> GgufSentencePieceParts(const GgufVocabulary& gguf,
+                                                      Vocabulary vocabulary) {
   if (gguf.scores.size() != gguf.tokens.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.scores has ", gguf.scores.size(), " entries for ",
-                                                   gguf.tokens.size(), " tokens"));
+    return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.scores has ", gguf.scores.size(),
+                                                   " entries for ", gguf.tokens.size(), " tokens"));
   }
   const bool add_prefix = gguf.add_space_prefix.value_or(true);
   TokenizerParts parts;
@@ -257,7 +284,8 @@ absl::StatusOr<TokenizerParts> GgufSentencePieceParts(const GgufVocabulary& gguf
   options.fuse_unknown = true;
   options.byte_fallback = true;
   if (gguf.unknown_id.has_value()) {
-    if (const auto token = vocabulary.TokenOf(*gguf.unknown_id)) options.unknown_token = std::string(*token);
+    if (const auto token = vocabulary.TokenOf(*gguf.unknown_id))
+      options.unknown_token = std::string(*token);
   }
   const Merges merges = MergesOfScores(gguf, vocabulary);
   ASSIGN_OR_RETURN(parts.model, CreateBytePair(std::move(vocabulary), merges, options));
@@ -270,27 +298,31 @@ absl::StatusOr<TokenizerParts> GgufSentencePieceParts(const GgufVocabulary& gguf
 
 absl::StatusOr<TokenizerParts> GgufParts(const GgufVocabulary& gguf) {
   if (gguf.token_types.size() > gguf.tokens.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.token_type has ", gguf.token_types.size(),
-                                                   " entries for ", gguf.tokens.size(), " tokens"));
+    return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.token_type has ",
+                                                   gguf.token_types.size(), " entries for ",
+                                                   gguf.tokens.size(), " tokens"));
   }
   Vocabulary vocabulary;
   for (size_t id = 0; id < gguf.tokens.size(); ++id) {
     if (!unicode::IsValidUtf8(gguf.tokens[id])) {
-      return absl::InvalidArgumentError(absl::StrCat("tokenizer.ggml.tokens[", id, "] is not UTF-8"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("tokenizer.ggml.tokens[", id, "] is not UTF-8"));
     }
     RETURN_IF_ERROR(vocabulary.Add(gguf.tokens[id], static_cast<int32_t>(id)));
   }
-  absl::StatusOr<TokenizerParts> parts =
-      absl::UnimplementedError(absl::StrCat("tokenizer.ggml.model \"", gguf.model, "\" is not supported"));
+  absl::StatusOr<TokenizerParts> parts = absl::UnimplementedError(
+      absl::StrCat("tokenizer.ggml.model \"", gguf.model, "\" is not supported"));
   if (gguf.model == "gpt2") parts = GgufByteLevelParts(gguf, std::move(vocabulary));
   if (gguf.model == "llama") parts = GgufSentencePieceParts(gguf, std::move(vocabulary));
   if (parts.ok()) parts->added_tokens = GgufAddedTokens(gguf);
   return parts;
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> Create(absl::StatusOr<TokenizerParts> parts, absl::string_view source) {
+absl::StatusOr<std::unique_ptr<Tokenizer>> Create(absl::StatusOr<TokenizerParts> parts,
+                                                  absl::string_view source) {
   if (!parts.ok()) return Annotate(source, parts.status());
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = PipelineTokenizer::Create(*std::move(parts));
+  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
+      PipelineTokenizer::Create(*std::move(parts));
   if (!tokenizer.ok()) return Annotate(source, tokenizer.status());
   return tokenizer;
 }

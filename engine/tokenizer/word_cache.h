@@ -14,8 +14,8 @@
 
 namespace attendant::engine {
 
-// Remembers the tokens of words, since a few thousand words make up most of any text. Its size is bounded: a word has
-// one place, by its hash, and a newcomer takes it. Any thread.
+// Remembers the tokens of words, since a few thousand words make up most of any text. Its size is
+// bounded: a word has one place, by its hash, and a newcomer takes it. Any thread.
 class WordCache {
  public:
   WordCache() : slots_(kSlots) {}
@@ -49,7 +49,8 @@ class WordCache {
     std::vector<Token> tokens;
   };
 
-  mutable std::array<absl::Mutex, kMutexes> mutexes_;  // mutexes_[i] guards slots i, i + kMutexes, ...
+  mutable std::array<absl::Mutex, kMutexes>
+      mutexes_;  // mutexes_[i] guards slots i, i + kMutexes, ...
   std::vector<Slot> slots_;
 };
 

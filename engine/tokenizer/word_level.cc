@@ -24,7 +24,8 @@ class WordLevel : public Model {
     if (!id.has_value()) id = unknown_id_;
     if (!id.has_value()) {
       return absl::InvalidArgumentError(
-          absl::StrCat("the text has an unknown word, and model.unk_token \"", unknown_token_, "\" is not in the vocabulary"));
+          absl::StrCat("the text has an unknown word, and model.unk_token \"", unknown_token_,
+                       "\" is not in the vocabulary"));
     }
     tokens.push_back({*id, 0, static_cast<uint32_t>(piece.size())});
     return absl::OkStatus();

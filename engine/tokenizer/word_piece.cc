@@ -19,7 +19,8 @@ TokenTrie TokensWithPrefix(const Vocabulary& vocabulary, absl::string_view prefi
   std::vector<std::pair<absl::string_view, int32_t>> tokens;
   for (const auto& [token, id] : vocabulary.ids()) {
     absl::string_view rest = token;
-    if (absl::ConsumePrefix(&rest, prefix) && !rest.empty() && rest.size() <= TokenTrie::kMaxTokenBytes) {
+    if (absl::ConsumePrefix(&rest, prefix) && !rest.empty() &&
+        rest.size() <= TokenTrie::kMaxTokenBytes) {
       tokens.emplace_back(rest, id);
     }
   }
@@ -45,19 +46,22 @@ class WordPiece : public Model {
     while (known && position < piece.size()) {
       size_t longest = 0;
       int32_t id = 0;
-      (position == 0 ? first_ : continuing_).VisitPrefixes(piece.substr(position), [&](size_t length, int32_t value) {
-        longest = length;
-        id = value;
-      });
+      (position == 0 ? first_ : continuing_)
+          .VisitPrefixes(piece.substr(position), [&](size_t length, int32_t value) {
+            longest = length;
+            id = value;
+          });
       known = longest > 0;
-      tokens.push_back({id, static_cast<uint32_t>(position), static_cast<uint32_t>(position + longest)});
+      tokens.push_back(
+          {id, static_cast<uint32_t>(position), static_cast<uint32_t>(position + longest)});
       position += longest;
     }
     if (known) return absl::OkStatus();
     tokens.resize(before);
     if (!unknown_id_.has_value()) {
-      return absl::InvalidArgumentError(absl::StrCat("the text has an unknown word, and model.unk_token \"",
-                                                     options_.unknown_token, "\" is not in the vocabulary"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("the text has an unknown word, and model.unk_token \"",
+                       options_.unknown_token, "\" is not in the vocabulary"));
     }
     tokens.push_back({*unknown_id_, 0, static_cast<uint32_t>(piece.size())});
     return absl::OkStatus();
@@ -72,7 +76,8 @@ class WordPiece : public Model {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Model>> CreateWordPiece(Vocabulary vocabulary, const WordPieceModelOptions& options) {
+absl::StatusOr<std::unique_ptr<Model>> CreateWordPiece(Vocabulary vocabulary,
+                                                       const WordPieceModelOptions& options) {
   return std::make_unique<WordPiece>(std::move(vocabulary), options);
 }
 
@@ -80,8 +85,9 @@ absl::StatusOr<std::unique_ptr<Model>> CreateWordPiece(const JsonValue& json) {
   WordPieceModelOptions options;
   ASSIGN_OR_RETURN(const absl::string_view unknown_token, json.String("unk_token"));
   ASSIGN_OR_RETURN(const absl::string_view prefix, json.String("continuing_subword_prefix"));
-  ASSIGN_OR_RETURN(options.max_input_chars_per_word,
-                   json.Integer("max_input_chars_per_word", 0, std::numeric_limits<int64_t>::max()));
+  ASSIGN_OR_RETURN(
+      options.max_input_chars_per_word,
+      json.Integer("max_input_chars_per_word", 0, std::numeric_limits<int64_t>::max()));
   options.unknown_token = std::string(unknown_token);
   options.continuing_subword_prefix = std::string(prefix);
   ASSIGN_OR_RETURN(const JsonValue vocab, json.Get("vocab"));

@@ -17,9 +17,10 @@ struct WordPieceModelOptions {
   int64_t max_input_chars_per_word = 100;
 };
 
-// The longest token that a piece starts with, then the longest of those with the prefix "##" that the rest starts
-// with, and so on; all of the piece is unknown if that does not work out.
-absl::StatusOr<std::unique_ptr<Model>> CreateWordPiece(Vocabulary vocabulary, const WordPieceModelOptions& options);
+// The longest token that a piece starts with, then the longest of those with the prefix "##" that
+// the rest starts with, and so on; all of the piece is unknown if that does not work out.
+absl::StatusOr<std::unique_ptr<Model>> CreateWordPiece(Vocabulary vocabulary,
+                                                       const WordPieceModelOptions& options);
 absl::StatusOr<std::unique_ptr<Model>> CreateWordPiece(const JsonValue& json);
 
 }  // namespace attendant::engine

@@ -1,5 +1,5 @@
-// Runs a fuzzer over the files of the folders given, once each, where it is not linked with libFuzzer: a crash that was
-// found once stays found, in every build.
+// Runs a fuzzer over the files of the folders given, once each, where it is not linked with
+// libFuzzer: a crash that was found once stays found, in every build.
 
 #include <cstddef>
 #include <cstdint>

@@ -10,8 +10,8 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using attendant::engine::SafetensorsFile;
-  const auto file = SafetensorsFile::Parse(
-      "fuzz.safetensors", {reinterpret_cast<const std::byte*>(data), size});
+  const auto file =
+      SafetensorsFile::Parse("fuzz.safetensors", {reinterpret_cast<const std::byte*>(data), size});
   if (!file.ok()) return 0;
   for (const auto& [name, tensor] : file->tensors()) {
     CHECK_LE(tensor.data.size(), size) << name;

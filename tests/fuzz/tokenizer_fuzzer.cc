@@ -1,5 +1,6 @@
-// A tokenizer.json of any bytes and, behind its first zero byte, a text of any bytes. If both are good, the offsets lie
-// in the text, and the ids can be decoded at once and one by one, with the same result.
+// A tokenizer.json of any bytes and, behind its first zero byte, a text of any bytes. If both are
+// good, the offsets lie in the text, and the ids can be decoded at once and one by one, with the
+// same result.
 
 #include <cstdint>
 #include <string>

@@ -2,9 +2,10 @@
 //
 //   encode_lines json|gguf FILE < TEXTS > RESULTS
 //
-// FILE is a tokenizer.json, or the vocabulary of a GGUF file as JSON. TEXTS are length-prefixed (u32, little-endian).
-// For each text RESULTS has the number of tokens (u32); their ids, begins and ends (i32 each); and the length (u32) and
-// bytes of what the ids decode to. Encoding alone is timed, and the time written to stderr.
+// FILE is a tokenizer.json, or the vocabulary of a GGUF file as JSON. TEXTS are length-prefixed
+// (u32, little-endian). For each text RESULTS has the number of tokens (u32); their ids, begins and
+// ends (i32 each); and the length (u32) and bytes of what the ids decode to. Encoding alone is
+// timed, and the time written to stderr.
 
 #include <cstdint>
 #include <cstdio>
@@ -36,7 +37,8 @@ GgufVocabulary ParseGgufVocabulary(const std::string& json) {
   vocabulary.pre = std::string(std::string_view(root["pre"]));
   for (const std::string_view token : root["tokens"]) vocabulary.tokens.emplace_back(token);
   for (const double score : root["scores"]) vocabulary.scores.push_back(static_cast<float>(score));
-  for (const int64_t type : root["token_types"]) vocabulary.token_types.push_back(static_cast<int32_t>(type));
+  for (const int64_t type : root["token_types"])
+    vocabulary.token_types.push_back(static_cast<int32_t>(type));
   for (const std::string_view merge : root["merges"]) vocabulary.merges.emplace_back(merge);
   const auto read_id = [&](const char* key, std::optional<int32_t>& id) {
     int64_t value = 0;

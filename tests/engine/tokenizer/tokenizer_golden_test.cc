@@ -1,5 +1,5 @@
-// Our tokenizers against the reference library: the goldens of tests/goldens/tokenizers, which it made, and the cases
-// that come with real tokenizers in the shared folder.
+// Our tokenizers against the reference library: the goldens of tests/goldens/tokenizers, which it
+// made, and the cases that come with real tokenizers in the shared folder.
 
 #include <cstdint>
 #include <filesystem>
@@ -56,14 +56,16 @@ void ExpectEncoding(const Encoding& actual, const element& expected) {
   EXPECT_EQ(actual.type_ids, Integers(expected["type_ids"]));
   std::vector<TextRange> offsets;
   for (const element range : expected["offsets"]) {
-    offsets.push_back({static_cast<int32_t>(int64_t(range.at(0))), static_cast<int32_t>(int64_t(range.at(1)))});
+    offsets.push_back(
+        {static_cast<int32_t>(int64_t(range.at(0))), static_cast<int32_t>(int64_t(range.at(1)))});
   }
   EXPECT_EQ(actual.offsets, offsets);
   const std::vector<int32_t> special = Integers(expected["special"]);
   EXPECT_EQ(actual.special_tokens_mask, std::vector<bool>(special.begin(), special.end()));
 }
 
-std::string Stream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, bool skip_special_tokens) {
+std::string Stream(const Tokenizer& tokenizer, const std::vector<int32_t>& ids,
+                   bool skip_special_tokens) {
   StreamDecoder decoder(tokenizer, {}, skip_special_tokens);
   std::string text;
   for (const int32_t id : ids) absl::StrAppend(&text, decoder.Push(id));
@@ -75,9 +77,11 @@ void CheckCases(const Tokenizer& tokenizer, const element& cases) {
     const std::string text = Text(golden["text"]);
     const std::string pair = Text(golden["pair"]);
     SCOPED_TRACE(absl::StrCat("\"", text, "\" and \"", pair, "\""));
-    ASSERT_OK_AND_ASSIGN(const Encoding plain, tokenizer.Encode(text, /*add_special_tokens=*/false));
+    ASSERT_OK_AND_ASSIGN(const Encoding plain,
+                         tokenizer.Encode(text, /*add_special_tokens=*/false));
     ExpectEncoding(plain, golden["plain"]);
-    ASSERT_OK_AND_ASSIGN(const Encoding both, tokenizer.EncodePair(text, pair, /*add_special_tokens=*/true));
+    ASSERT_OK_AND_ASSIGN(const Encoding both,
+                         tokenizer.EncodePair(text, pair, /*add_special_tokens=*/true));
     ExpectEncoding(both, golden["both"]);
     for (const bool skip : {true, false}) {
       const std::string expected = Text(golden[skip ? "decoded" : "decoded_all"]);
@@ -91,10 +95,12 @@ void CheckCases(const Tokenizer& tokenizer, const element& cases) {
 class TokenizerGoldenTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(TokenizerGoldenTest, EqualsTheReference) {
-  const std::string json = ReadFileOrDie(TestDataPath(absl::StrCat("goldens/tokenizers/", GetParam(), ".json")));
+  const std::string json =
+      ReadFileOrDie(TestDataPath(absl::StrCat("goldens/tokenizers/", GetParam(), ".json")));
   simdjson::dom::parser parser;
   const element golden = parser.parse(json);
-  ASSERT_OK_AND_ASSIGN(const auto tokenizer, CreateTokenizer(simdjson::minify(golden["tokenizer"]), GetParam()));
+  ASSERT_OK_AND_ASSIGN(const auto tokenizer,
+                       CreateTokenizer(simdjson::minify(golden["tokenizer"]), GetParam()));
   CheckCases(*tokenizer, golden["cases"]);
 
   element gguf;
@@ -107,16 +113,19 @@ TEST_P(TokenizerGoldenTest, EqualsTheReference) {
 
 // Random tokens, which no text would give: half characters, specials in the middle, runs of bytes.
 TEST_P(TokenizerGoldenTest, StreamingEqualsDecodingForRandomTokens) {
-  const std::string json = ReadFileOrDie(TestDataPath(absl::StrCat("goldens/tokenizers/", GetParam(), ".json")));
+  const std::string json =
+      ReadFileOrDie(TestDataPath(absl::StrCat("goldens/tokenizers/", GetParam(), ".json")));
   simdjson::dom::parser parser;
   const element golden = parser.parse(json);
-  ASSERT_OK_AND_ASSIGN(const auto tokenizer, CreateTokenizer(simdjson::minify(golden["tokenizer"]), GetParam()));
+  ASSERT_OK_AND_ASSIGN(const auto tokenizer,
+                       CreateTokenizer(simdjson::minify(golden["tokenizer"]), GetParam()));
   uint32_t state = 1;
   for (int i = 0; i < 200; ++i) {
     std::vector<int32_t> ids;
     for (int length = i % 40; length > 0; --length) {
       state = state * 1664525u + 1013904223u;
-      ids.push_back(static_cast<int32_t>((state >> 8) % static_cast<uint32_t>(tokenizer->vocab_size())));
+      ids.push_back(
+          static_cast<int32_t>((state >> 8) % static_cast<uint32_t>(tokenizer->vocab_size())));
     }
     for (const bool skip : {true, false}) {
       ASSERT_OK_AND_ASSIGN(const std::string decoded, tokenizer->Decode(ids, skip));
@@ -128,7 +137,8 @@ TEST_P(TokenizerGoldenTest, StreamingEqualsDecodingForRandomTokens) {
 
 std::vector<std::string> GoldenNames() {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(TestDataPath("goldens/tokenizers"))) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator(TestDataPath("goldens/tokenizers"))) {
     if (entry.path().extension() == ".json") names.push_back(entry.path().stem().string());
   }
   return names;
@@ -145,7 +155,8 @@ void CheckVectors(const Tokenizer& tokenizer, const std::string& cases, const ch
     const element golden = parser.parse(std::string(line));
     const std::string text = Text(golden["text"]);
     SCOPED_TRACE(absl::StrCat("\"", text, "\""));
-    ASSERT_OK_AND_ASSIGN(const Encoding encoding, tokenizer.Encode(text, /*add_special_tokens=*/false));
+    ASSERT_OK_AND_ASSIGN(const Encoding encoding,
+                         tokenizer.Encode(text, /*add_special_tokens=*/false));
     EXPECT_EQ(encoding.ids, Integers(golden[key]));
     ++count;
   }
@@ -163,28 +174,34 @@ class TokenizerVectorsTest : public ::testing::TestWithParam<VectorsCase> {};
 TEST_P(TokenizerVectorsTest, EqualsTheCases) {
   const auto tokenizer_path = SharedDataPath(GetParam().tokenizer);
   const auto cases_path = SharedDataPath(GetParam().cases);
-  if (!tokenizer_path.has_value() || !cases_path.has_value()) GTEST_SKIP() << GetParam().cases << " is absent";
-  ASSERT_OK_AND_ASSIGN(const auto tokenizer, CreateTokenizer(ReadFileOrDie(*tokenizer_path), GetParam().tokenizer));
+  if (!tokenizer_path.has_value() || !cases_path.has_value())
+    GTEST_SKIP() << GetParam().cases << " is absent";
+  ASSERT_OK_AND_ASSIGN(const auto tokenizer,
+                       CreateTokenizer(ReadFileOrDie(*tokenizer_path), GetParam().tokenizer));
   CheckVectors(*tokenizer, ReadFileOrDie(*cases_path), GetParam().key);
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Shared, TokenizerVectorsTest,
-    ::testing::Values(VectorsCase{"vectors/tokenizers/bert-base-uncased/tokenizer.json",
-                                  "vectors/tokenizers/bert-base-uncased/cases_llamacpp_no_special.jsonl", "ids"},
-                      VectorsCase{"vectors/tokenizers/gpt2/tokenizer.json",
-                                  "vectors/tokenizers/gpt2/cases_llamacpp_no_special.jsonl", "ids"},
-                      // Cases of SentencePiece itself, which trims and joins spaces where tokenizer.json does not, have
-                      // those of tokenizer.json beside them.
-                      VectorsCase{"models/stories260K/tokenizer.json",
-                                  "vectors/tokenizers/stories260K-spm-bpe/cases.jsonl", "ids_tokenizer_json_no_bos"}));
+    ::testing::Values(
+        VectorsCase{"vectors/tokenizers/bert-base-uncased/tokenizer.json",
+                    "vectors/tokenizers/bert-base-uncased/cases_llamacpp_no_special.jsonl", "ids"},
+        VectorsCase{"vectors/tokenizers/gpt2/tokenizer.json",
+                    "vectors/tokenizers/gpt2/cases_llamacpp_no_special.jsonl", "ids"},
+        // Cases of SentencePiece itself, which trims and joins spaces where tokenizer.json does
+        // not, have those of tokenizer.json beside them.
+        VectorsCase{"models/stories260K/tokenizer.json",
+                    "vectors/tokenizers/stories260K-spm-bpe/cases.jsonl",
+                    "ids_tokenizer_json_no_bos"}));
 
-// What SentencePiece itself made of the texts. Three of them mix newlines with spaces, which tokenizer.json has no step
-// to join; for those the reference library differs from SentencePiece in the same way.
+// What SentencePiece itself made of the texts. Three of them mix newlines with spaces, which
+// tokenizer.json has no step to join; for those the reference library differs from SentencePiece in
+// the same way.
 TEST(TokenizerVectorsTest, UnigramEqualsSentencePieceButForSpacesBesideNewlines) {
   const auto folder = SharedDataPath("vectors/tokenizers/spm-unigram-1k");
   if (!folder.has_value()) GTEST_SKIP() << "spm-unigram-1k is absent";
-  ASSERT_OK_AND_ASSIGN(const auto tokenizer, CreateTokenizer(ReadFileOrDie(*folder / "tokenizer.json"), "unigram"));
+  ASSERT_OK_AND_ASSIGN(const auto tokenizer,
+                       CreateTokenizer(ReadFileOrDie(*folder / "tokenizer.json"), "unigram"));
   simdjson::dom::parser parser;
   int total = 0;
   int differing = 0;
@@ -192,7 +209,8 @@ TEST(TokenizerVectorsTest, UnigramEqualsSentencePieceButForSpacesBesideNewlines)
   for (const absl::string_view line : absl::StrSplit(cases, '\n', absl::SkipEmpty())) {
     const element golden = parser.parse(std::string(line));
     const std::string text = Text(golden["text"]);
-    ASSERT_OK_AND_ASSIGN(const Encoding encoding, tokenizer->Encode(text, /*add_special_tokens=*/false));
+    ASSERT_OK_AND_ASSIGN(const Encoding encoding,
+                         tokenizer->Encode(text, /*add_special_tokens=*/false));
     ++total;
     if (encoding.ids == Integers(golden["ids"])) continue;
     ++differing;
@@ -206,7 +224,8 @@ TEST(VocabularyFilesTest, VocabTxtMakesTheSameTokenizerAsTokenizerJson) {
   const auto folder = SharedDataPath("vectors/tokenizers/bert-base-uncased");
   if (!folder.has_value()) GTEST_SKIP() << "bert-base-uncased is absent";
   ASSERT_OK_AND_ASSIGN(const auto tokenizer,
-                       CreateWordPieceTokenizer(ReadFileOrDie(*folder / "vocab.txt"), WordPieceOptions(), "vocab.txt"));
+                       CreateWordPieceTokenizer(ReadFileOrDie(*folder / "vocab.txt"),
+                                                WordPieceOptions(), "vocab.txt"));
   CheckVectors(*tokenizer, ReadFileOrDie(*folder / "cases_llamacpp_no_special.jsonl"), "ids");
 }
 

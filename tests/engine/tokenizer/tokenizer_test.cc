@@ -23,7 +23,8 @@ using ::attendant::testing::StatusIs;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr absl::string_view kWordLevel = R"({"type":"WordLevel","vocab":{"<unk>":0,"a":1,"b":2},"unk_token":"<unk>"})";
+constexpr absl::string_view kWordLevel =
+    R"({"type":"WordLevel","vocab":{"<unk>":0,"a":1,"b":2},"unk_token":"<unk>"})";
 
 // A tokenizer.json of `model`, and `more` members, each with a comma in front.
 std::string Json(absl::string_view model, absl::string_view more = "") {
@@ -51,47 +52,69 @@ constexpr absl::StatusCode kUnknown = absl::StatusCode::kUnimplemented;
 INSTANTIATE_TEST_SUITE_P(
     All, BadTokenizerTest,
     ::testing::Values(
-        BadJson{"Empty", "", kInvalid, "is not JSON"}, BadJson{"Array", "[]", kInvalid, "is not an object"},
+        BadJson{"Empty", "", kInvalid, "is not JSON"},
+        BadJson{"Array", "[]", kInvalid, "is not an object"},
         BadJson{"NoModel", "{}", kInvalid, "lacks \"model\""},
         BadJson{"Version", R"({"version":"2.0","model":{}})", kInvalid, "version \"2.0\""},
         BadJson{"UnknownModel", Json(R"({"type":"Foo"})"), kUnknown, "model.type \"Foo\""},
-        BadJson{"UnknownPart", Json(kWordLevel, R"(,"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Foo"}]})"),
+        BadJson{"UnknownPart",
+                Json(kWordLevel,
+                     R"(,"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Foo"}]})"),
                 kUnknown, "pre_tokenizer.pretokenizers[0].type \"Foo\""},
-        BadJson{"UnknownNormalizer", Json(kWordLevel, R"(,"normalizer":{"type":"Foo"})"), kUnknown, "normalizer.type"},
-        BadJson{"UnknownDecoder", Json(kWordLevel, R"(,"decoder":{"type":"CTC"})"), kUnknown, "decoder.type \"CTC\""},
-        BadJson{"NoType", Json(kWordLevel, R"(,"normalizer":{})"), kInvalid, "normalizer lacks \"type\""},
-        BadJson{"Dropout", Json(R"({"type":"BPE","dropout":0.1,"vocab":{},"merges":[]})"), kUnknown, "model.dropout 0.1"},
-        BadJson{"MergeOutOfVocabulary", Json(R"({"type":"BPE","vocab":{"a":0},"merges":["a b"]})"), kInvalid,
-                "model.merges[0]: \"b\" is not in the vocabulary"},
-        BadJson{"MergeOfThree", Json(R"({"type":"BPE","vocab":{"a":0},"merges":["a b c"]})"), kInvalid,
-                "model.merges[0] \"a b c\""},
-        BadJson{"NegativeId", Json(R"({"type":"BPE","vocab":{"a":-1},"merges":[]})"), kInvalid, "model.vocab[\"a\"]"},
-        BadJson{"HugeId", Json(R"({"type":"BPE","vocab":{"a":4000000000},"merges":[]})"), kInvalid, "16777215"},
-        BadJson{"UnigramPair", Json(R"({"type":"Unigram","unk_id":0,"vocab":[["a",0],["b"]]})"), kInvalid,
-                "model.vocab[1]"},
-        BadJson{"UnigramUnknown", Json(R"({"type":"Unigram","unk_id":1,"vocab":[["a",0]]})"), kInvalid, "model.unk_id"},
-        BadJson{"Charsmap", Json(kWordLevel, R"(,"normalizer":{"type":"Precompiled","precompiled_charsmap":"AAAB"})"),
+        BadJson{"UnknownNormalizer", Json(kWordLevel, R"(,"normalizer":{"type":"Foo"})"), kUnknown,
+                "normalizer.type"},
+        BadJson{"UnknownDecoder", Json(kWordLevel, R"(,"decoder":{"type":"CTC"})"), kUnknown,
+                "decoder.type \"CTC\""},
+        BadJson{"NoType", Json(kWordLevel, R"(,"normalizer":{})"), kInvalid,
+                "normalizer lacks \"type\""},
+        BadJson{"Dropout", Json(R"({"type":"BPE","dropout":0.1,"vocab":{},"merges":[]})"), kUnknown,
+                "model.dropout 0.1"},
+        BadJson{"MergeOutOfVocabulary", Json(R"({"type":"BPE","vocab":{"a":0},"merges":["a b"]})"),
+                kInvalid, "model.merges[0]: \"b\" is not in the vocabulary"},
+        BadJson{"MergeOfThree", Json(R"({"type":"BPE","vocab":{"a":0},"merges":["a b c"]})"),
+                kInvalid, "model.merges[0] \"a b c\""},
+        BadJson{"NegativeId", Json(R"({"type":"BPE","vocab":{"a":-1},"merges":[]})"), kInvalid,
+                "model.vocab[\"a\"]"},
+        BadJson{"HugeId", Json(R"({"type":"BPE","vocab":{"a":4000000000},"merges":[]})"), kInvalid,
+                "16777215"},
+        BadJson{"UnigramPair", Json(R"({"type":"Unigram","unk_id":0,"vocab":[["a",0],["b"]]})"),
+                kInvalid, "model.vocab[1]"},
+        BadJson{"UnigramUnknown", Json(R"({"type":"Unigram","unk_id":1,"vocab":[["a",0]]})"),
+                kInvalid, "model.unk_id"},
+        BadJson{"Charsmap",
+                Json(kWordLevel,
+                     R"(,"normalizer":{"type":"Precompiled","precompiled_charsmap":"AAAB"})"),
                 kInvalid, "normalizer.precompiled_charsmap"},
         BadJson{"CharsmapSize",
-                Json(kWordLevel, R"(,"normalizer":{"type":"Precompiled","precompiled_charsmap":"/////w=="})"), kInvalid,
-                "has a trie of 4294967295 bytes in 4 bytes"},
-        BadJson{"Pattern",
                 Json(kWordLevel,
-                     R"(,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a"},"behavior":"Isolated","invert":false})"),
-                kInvalid, "pre_tokenizer.pattern: regular expression \"(a\""},
-        BadJson{"Behavior",
-                Json(kWordLevel,
-                     R"(,"pre_tokenizer":{"type":"Split","pattern":{"String":"a"},"behavior":"Foo","invert":false})"),
-                kInvalid, "pre_tokenizer.behavior \"Foo\""},
-        BadJson{"Template",
-                Json(kWordLevel,
-                     R"(,"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"[CLS]","type_id":0}}],"pair":[],"special_tokens":{}})"),
-                kInvalid, "post_processor.single[0].SpecialToken"},
-        BadJson{"SpecialOutsideVocabulary",
-                Json(kWordLevel, R"(,"post_processor":{"type":"BertProcessing","cls":["[CLS]",7],"sep":["[SEP]",2]})"),
-                kInvalid, "post_processor adds token id 7, outside the vocabulary of 3"},
-        BadJson{"AddedToken", Json(kWordLevel, R"(,"added_tokens":[{"id":3,"content":"x"}])"), kInvalid,
-                "added_tokens[0] lacks \"single_word\""}),
+                     R"(,"normalizer":{"type":"Precompiled","precompiled_charsmap":"/////w=="})"),
+                kInvalid, "has a trie of 4294967295 bytes in 4 bytes"},
+        BadJson{
+            "Pattern",
+            Json(
+                kWordLevel,
+                R"(,"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a"},"behavior":"Isolated","invert":false})"),
+            kInvalid, "pre_tokenizer.pattern: regular expression \"(a\""},
+        BadJson{
+            "Behavior",
+            Json(
+                kWordLevel,
+                R"(,"pre_tokenizer":{"type":"Split","pattern":{"String":"a"},"behavior":"Foo","invert":false})"),
+            kInvalid, "pre_tokenizer.behavior \"Foo\""},
+        BadJson{
+            "Template",
+            Json(
+                kWordLevel,
+                R"(,"post_processor":{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"[CLS]","type_id":0}}],"pair":[],"special_tokens":{}})"),
+            kInvalid, "post_processor.single[0].SpecialToken"},
+        BadJson{
+            "SpecialOutsideVocabulary",
+            Json(
+                kWordLevel,
+                R"(,"post_processor":{"type":"BertProcessing","cls":["[CLS]",7],"sep":["[SEP]",2]})"),
+            kInvalid, "post_processor adds token id 7, outside the vocabulary of 3"},
+        BadJson{"AddedToken", Json(kWordLevel, R"(,"added_tokens":[{"id":3,"content":"x"}])"),
+                kInvalid, "added_tokens[0] lacks \"single_word\""}),
     [](const auto& info) { return info.param.name; });
 
 TEST(TokenizerTest, DepthIsBounded) {
@@ -104,7 +127,8 @@ TEST(TokenizerTest, DepthIsBounded) {
 TEST(TokenizerTest, TextThatIsNotUtf8IsRefused) {
   ASSERT_OK_AND_ASSIGN(const auto tokenizer, CreateTokenizer(Json(kWordLevel), "json"));
   EXPECT_THAT(tokenizer->Encode("a\xff", true), StatusIs(kInvalid, HasSubstr("text is not UTF-8")));
-  EXPECT_THAT(tokenizer->EncodePair("a", "\xed\xa0\x80", true), StatusIs(kInvalid, HasSubstr("text_pair is not UTF-8")));
+  EXPECT_THAT(tokenizer->EncodePair("a", "\xed\xa0\x80", true),
+              StatusIs(kInvalid, HasSubstr("text_pair is not UTF-8")));
 }
 
 TEST(TokenizerTest, DecodeNamesTheFirstIdOutsideTheVocabulary) {
@@ -116,10 +140,12 @@ TEST(TokenizerTest, DecodeNamesTheFirstIdOutsideTheVocabulary) {
 
 TEST(TokenizerTest, NormalizationMayNotExplode) {
   const std::string json =
-      Json(kWordLevel, absl::StrCat(R"(,"normalizer":{"type":"Replace","pattern":{"String":"a"},"content":")",
-                                    std::string(100000, 'b'), R"("})"));
+      Json(kWordLevel,
+           absl::StrCat(R"(,"normalizer":{"type":"Replace","pattern":{"String":"a"},"content":")",
+                        std::string(100000, 'b'), R"("})"));
   ASSERT_OK_AND_ASSIGN(const auto tokenizer, CreateTokenizer(json, "json"));
-  EXPECT_THAT(tokenizer->Encode(std::string(1000, 'a'), true), StatusIs(kInvalid, HasSubstr("longer than 36096 bytes")));
+  EXPECT_THAT(tokenizer->Encode(std::string(1000, 'a'), true),
+              StatusIs(kInvalid, HasSubstr("longer than 36096 bytes")));
 }
 
 TEST(RegexTest, CatastrophicPatternsComeToAnEnd) {
@@ -143,7 +169,8 @@ TEST(RegexTest, DialectOfOnigurumaIsRewritten) {
   EXPECT_THAT(OnigurumaToPcre2("a\\"), StatusIs(kInvalid));
 }
 
-// Ten megabytes without a space, in each model: a heap, a trie and a bounded cache, and no step that is quadratic.
+// Ten megabytes without a space, in each model: a heap, a trie and a bounded cache, and no step
+// that is quadratic.
 TEST(TokenizerTest, LongWordsTakeLinearTime) {
   const std::string models[] = {
       R"({"type":"BPE","vocab":{"a":0,"b":1,"aa":2,"aaaa":3,"ab":4},"merges":["a a","aa aa","a b"]})",
@@ -155,15 +182,16 @@ TEST(TokenizerTest, LongWordsTakeLinearTime) {
     ASSERT_OK_AND_ASSIGN(const auto tokenizer, CreateTokenizer(Json(model), "json"));
     const absl::Time start = absl::Now();
     ASSERT_OK_AND_ASSIGN(const Encoding encoding, tokenizer->Encode(text, true));
-    EXPECT_LT(absl::Now() - start, absl::Seconds(20)) << model;  // a quadratic step would take hours
+    EXPECT_LT(absl::Now() - start, absl::Seconds(20))
+        << model;  // a quadratic step would take hours
     EXPECT_EQ(encoding.offsets.back().end, static_cast<int32_t>(text.size()));
   }
 }
 
 TEST(StreamDecoderTest, GivesWholeCharactersOnly) {
-  const std::string json =
-      Json(R"({"type":"BPE","vocab":{"<0xE2>":0,"<0x82>":1,"<0xAC>":2,"▁a":3},"merges":[],"byte_fallback":true})",
-           R"(,"decoder":{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]})");
+  const std::string json = Json(
+      R"({"type":"BPE","vocab":{"<0xE2>":0,"<0x82>":1,"<0xAC>":2,"▁a":3},"merges":[],"byte_fallback":true})",
+      R"(,"decoder":{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"▁"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]})");
   ASSERT_OK_AND_ASSIGN(const auto tokenizer, CreateTokenizer(json, "json"));
   StreamDecoder decoder(*tokenizer, {}, true);
   std::vector<std::string> given;
@@ -173,8 +201,9 @@ TEST(StreamDecoderTest, GivesWholeCharactersOnly) {
 }
 
 TEST(StreamDecoderTest, ContextGivesTheFirstWordItsSpace) {
-  const std::string json = Json(R"({"type":"BPE","vocab":{"▁a":0,"b":1},"merges":[]})",
-                                R"(,"decoder":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always"})");
+  const std::string json =
+      Json(R"({"type":"BPE","vocab":{"▁a":0,"b":1},"merges":[]})",
+           R"(,"decoder":{"type":"Metaspace","replacement":"▁","prepend_scheme":"always"})");
   ASSERT_OK_AND_ASSIGN(const auto tokenizer, CreateTokenizer(json, "json"));
   StreamDecoder without(*tokenizer, {}, true);
   EXPECT_EQ(without.Push(0), "a");
@@ -223,9 +252,11 @@ TEST(GgufTokenizerTest, DigitsAreSingleAndControlTokensAreSpecial) {
 TEST(GgufTokenizerTest, UnknownKindsAreNamed) {
   GgufVocabulary vocabulary = SmallGguf();
   vocabulary.pre = "foo";
-  EXPECT_THAT(CreateGgufTokenizer(vocabulary, "gguf"), StatusIs(kUnknown, HasSubstr("pre \"foo\"")));
+  EXPECT_THAT(CreateGgufTokenizer(vocabulary, "gguf"),
+              StatusIs(kUnknown, HasSubstr("pre \"foo\"")));
   vocabulary.model = "t5";
-  EXPECT_THAT(CreateGgufTokenizer(vocabulary, "gguf"), StatusIs(kUnknown, HasSubstr("model \"t5\"")));
+  EXPECT_THAT(CreateGgufTokenizer(vocabulary, "gguf"),
+              StatusIs(kUnknown, HasSubstr("model \"t5\"")));
   vocabulary.model = "llama";
   EXPECT_THAT(CreateGgufTokenizer(vocabulary, "gguf"), StatusIs(kInvalid, HasSubstr("scores")));
 }
