@@ -109,7 +109,7 @@ absl::Status WithField(absl::Status status, absl::string_view field) {
 }
 
 absl::Status WithFieldPrefix(const absl::Status& plain, absl::string_view prefix) {
-  const absl::Status status = WithField(plain, "");
+  absl::Status status = WithField(plain, "");
   const auto bad_request = Get<google::rpc::BadRequest>(status);
   if (!bad_request || bad_request->field_violations().empty()) return status;
   absl::Status prefixed(status.code(), absl::StrCat(prefix, status.message()));
@@ -142,7 +142,7 @@ std::optional<absl::Duration> RetryDelay(const absl::Status& status) {
 }
 
 google::rpc::Status ToRpcStatus(const absl::Status& plain) {
-  const absl::Status status = WithField(plain, "");
+  absl::Status status = WithField(plain, "");
   google::rpc::Status message;
   message.set_code(static_cast<int>(status.code()));
   message.set_message(Cut(status.message(), kMaxMessageBytes));
