@@ -76,7 +76,7 @@ struct ModelDescription {
   int32_t num_key_value_heads = 0;
   int32_t hidden_size = 0;
   std::vector<std::string> heads;  // heads the checkpoint carries: "lm", "masked_lm", ...
-  std::string tokenizer_kind;      // empty if the checkpoint has no tokenizer
+  std::string tokenizer_kind;      // Tokenizer::kind(); empty if the checkpoint has no tokenizer
   Pooling default_pooling = Pooling::kMean;
   bool default_normalize = false;
   std::map<std::string, std::string> prompts;  // prefixes by name

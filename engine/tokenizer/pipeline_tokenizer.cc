@@ -98,6 +98,12 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> PipelineTokenizer::Create(TokenizerPa
                                                      tokenizer->vocab_size(), " tokens"));
     }
   }
+  // A byte-level vocabulary spells the space so, whichever of the stages deals with bytes.
+  const std::optional<int32_t> space = tokenizer->TokenToId("\u0120");
+  if (tokenizer->kind_ == "BPE" && space.has_value()) {
+    ASSIGN_OR_RETURN(const std::string text, tokenizer->Decode({*space}, false));
+    if (text == " ") tokenizer->kind_ = "ByteLevelBPE";
+  }
   return tokenizer;
 }
 

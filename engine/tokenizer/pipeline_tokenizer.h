@@ -35,7 +35,7 @@ class PipelineTokenizer : public Tokenizer {
  public:
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(TokenizerParts parts);
 
-  absl::string_view kind() const override { return model_->kind(); }
+  absl::string_view kind() const override { return kind_; }
   int32_t vocab_size() const override;
   absl::StatusOr<Encoding> Encode(absl::string_view text, bool add_special_tokens) const override;
   absl::StatusOr<Encoding> EncodePair(absl::string_view text, absl::string_view text_pair,
@@ -67,6 +67,7 @@ class PipelineTokenizer : public Tokenizer {
   const std::unique_ptr<PostProcessor> post_processor_;
   const std::unique_ptr<Decoder> decoder_;
   const AddedTokens added_tokens_;
+  absl::string_view kind_ = model_->kind();
   std::vector<SpaceCounts> space_counts_;  // by id, if the post-processor asks for it
 };
 

@@ -57,7 +57,7 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  // "WordPiece", "BPE", "Unigram" or "WordLevel".
+  // "WordPiece", "ByteLevelBPE", "BPE", "Unigram" or "WordLevel".
   virtual absl::string_view kind() const = 0;
 
   // One more than the largest id, added tokens included.

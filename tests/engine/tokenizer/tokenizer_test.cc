@@ -261,5 +261,15 @@ TEST(GgufTokenizerTest, UnknownKindsAreNamed) {
   EXPECT_THAT(CreateGgufTokenizer(vocabulary, "gguf"), StatusIs(kInvalid, HasSubstr("scores")));
 }
 
+TEST(TokenizerKindTest, ABytePairTokenizerOverBytesSaysSo) {
+  const std::string model = R"("model":{"type":"BPE","vocab":{"Ġ":0},"merges":[]})";
+  ASSERT_OK_AND_ASSIGN(const auto characters, CreateTokenizer("{" + model + "}", "test"));
+  EXPECT_EQ(characters->kind(), "BPE");
+  ASSERT_OK_AND_ASSIGN(
+      const auto bytes,
+      CreateTokenizer("{" + model + R"(,"decoder":{"type":"ByteLevel"}})", "test"));
+  EXPECT_EQ(bytes->kind(), "ByteLevelBPE");
+}
+
 }  // namespace
 }  // namespace attendant::engine
