@@ -1,4 +1,4 @@
-// The first call of the README: two sentences compared, and one continued.
+// The first call of the README: two sentences compared, and a question answered.
 
 #include <cstdint>
 #include <iostream>
@@ -20,7 +20,8 @@ int main() {
   std::cout << "similarity " << std::inner_product(v, v + dim, v + dim, 0.0f) << '\n';
 
   attendant::v1::GenerateRequest request;
-  request.set_text("The capital of France is");
+  request.set_text(
+      "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n");
   request.mutable_sampling()->set_temperature(0);
   request.mutable_stopping()->set_max_new_tokens(24);
   const absl::Status status = client->Generate(request, [](const auto& message) {

@@ -1,4 +1,4 @@
-"""The first call of the README: two sentences compared, and one continued. After ./make_stubs."""
+"""The first call of the README: two sentences compared, and a question answered. After ./make_stubs."""
 
 import array
 import pathlib
@@ -17,7 +17,8 @@ vectors = attendant.Encode(encode_pb2.EncodeRequest(inputs=[{"text": text} for t
 values, dim = array.array("f", vectors.data), vectors.shape[1]
 print("similarity", sum(a * b for a, b in zip(values[:dim], values[dim:])))
 
-request = generate_pb2.GenerateRequest(text="The capital of France is")
+question = "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+request = generate_pb2.GenerateRequest(text=question)
 request.sampling.temperature = 0
 request.stopping.max_new_tokens = 24
 for message in attendant.Generate(request):
