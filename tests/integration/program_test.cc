@@ -131,6 +131,27 @@ TEST(ProgramTest, ServesUntilSigtermThenDrainsAndExitsZero) {
   EXPECT_THAT(output, ::testing::Not(HasSubstr("abc"))) << "the log has text of a prompt";
 }
 
+// The linker leaves out what nobody names: clients by reflection then see a service, and not what
+// it is.
+TEST(ProgramTest, ReflectionDescribesEveryServiceThatItLists) {
+  Program program(Flags());
+  const int port = program.Port("grpc");
+  ASSERT_GT(port, 0) << program.Output();
+  const auto channel =
+      grpc::CreateChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials());
+  for (const std::string service :
+       {"attendant.v1.InferenceService", "attendant.v1.ModelService", "grpc.health.v1.Health"}) {
+    // A ServerReflectionRequest with file_containing_symbol, field 4.
+    std::string request = "\x22";
+    request += static_cast<char>(service.size());
+    std::string answer;
+    EXPECT_TRUE(CallRaw(channel, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                        request + service, &answer)
+                    .ok());
+    EXPECT_THAT(answer, HasSubstr("proto3")) << service;
+  }
+}
+
 TEST(ProgramTest, ASecondSignalEndsItAtOnce) {
   std::vector<std::string> flags = Flags();
   flags.push_back("--drain_settle=1h");

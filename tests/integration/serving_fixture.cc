@@ -97,7 +97,12 @@ grpc::Status ServingTest::Attend(const v1::AttendRequest& request,
 
 grpc::Status ServingTest::CallRaw(const std::string& method, const std::string& bytes,
                                   std::string* last_answer) {
-  grpc::GenericStub stub(channel_);
+  return ::attendant::server::CallRaw(channel_, method, bytes, last_answer);
+}
+
+grpc::Status CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
+                     const std::string& bytes, std::string* last_answer) {
+  grpc::GenericStub stub(channel);
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(30)));
   grpc::CompletionQueue queue;

@@ -64,6 +64,10 @@ v1::GenerateRequest Prompt(const std::string& text, int max_new_tokens);
 // Attention over [heads, length, dim] of ones.
 v1::AttendRequest Ones(int64_t heads, int64_t length, int64_t dim);
 
+// Sends `bytes` as the only message of "/SERVICE/METHOD", and reads until the end.
+grpc::Status CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
+                     const std::string& bytes, std::string* last_answer);
+
 }  // namespace attendant::server
 
 #endif  // ATTENDANT_TESTS_INTEGRATION_SERVING_FIXTURE_H_
