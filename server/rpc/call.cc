@@ -94,7 +94,7 @@ std::string Names(const std::vector<engine::ModelDescription>& models) {
 
 void LiveCalls::Add(Call* call) {
   absl::MutexLock lock(&mutex_);
-  calls_.insert(call);
+  calls_.try_emplace(call);
 }
 
 void LiveCalls::Remove(Call* call) {
@@ -102,23 +102,34 @@ void LiveCalls::Remove(Call* call) {
   calls_.erase(call);
 }
 
-void LiveCalls::Drain() {
+void LiveCalls::OnDrain(Call* call, std::function<void()> on_drain) {
   absl::MutexLock lock(&mutex_);
-  for (Call* call : calls_) {
-    if (call->on_drain_) call->on_drain_();
+  calls_[call] = std::move(on_drain);
+}
+
+void LiveCalls::Drain() {
+  // Not under the mutex: a callback may hold the last reference to its call, whose end comes here.
+  std::vector<std::function<void()>> callbacks;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [call, on_drain] : calls_) {
+      if (on_drain) callbacks.push_back(on_drain);
+    }
   }
+  for (const std::function<void()>& on_drain : callbacks) on_drain();
 }
 
 void LiveCalls::Abort(const absl::Status& status) {
   absl::MutexLock lock(&mutex_);
-  for (Call* call : calls_) call->MarkAborted(status);
+  for (const auto& [call, on_drain] : calls_) call->MarkAborted(status);
 }
 
 bool LiveCalls::WaitUntilEmpty(absl::Duration timeout) {
   absl::MutexLock lock(&mutex_);
   return mutex_.AwaitWithTimeout(
       absl::Condition(
-          +[](absl::flat_hash_set<Call*>* calls) { return calls->empty(); }, &calls_),
+          +[](absl::flat_hash_map<Call*, std::function<void()>>* calls) { return calls->empty(); },
+          &calls_),
       timeout);
 }
 

@@ -2,13 +2,13 @@
 #define ATTENDANT_SERVER_RPC_CALL_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_set.h"
-#include "absl/functional/any_invocable.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -36,6 +36,8 @@ class LiveCalls {
  public:
   void Add(Call* call);
   void Remove(Call* call);
+  // `on_drain` is called when the drain begins, unless `call` is gone by then.
+  void OnDrain(Call* call, std::function<void()> on_drain);
   // Tells each call that no more requests are taken on its stream.
   void Drain();
   // Ends each with `status`, as soon as the engine is woken.
@@ -46,7 +48,7 @@ class LiveCalls {
 
  private:
   mutable absl::Mutex mutex_;
-  absl::flat_hash_set<Call*> calls_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<Call*, std::function<void()>> calls_ ABSL_GUARDED_BY(mutex_);
 };
 
 // What RPCs share. All of it outlives them.
@@ -96,9 +98,11 @@ class Call {
   // The same, but the call ends with `status`, which tells the client why. The first one counts.
   void Abort(const absl::Status& status);
 
-  // `on_drain` is called when the server begins to drain, from another thread, until the call is
-  // gone. It must not block nor end the call at once.
-  void OnDrain(absl::AnyInvocable<void()> on_drain) { on_drain_ = std::move(on_drain); }
+  // `on_drain` is called when the server begins to drain, from another thread, and perhaps while
+  // the call goes: it holds what it needs. It must not block.
+  void OnDrain(std::function<void()> on_drain) {
+    environment_.live_calls.OnDrain(this, std::move(on_drain));
+  }
 
   // The end of the request, once: gives back its admission, counts and logs it, and returns what
   // the client is told.
@@ -116,7 +120,6 @@ class Call {
   RequestRecord record_;
   std::shared_ptr<engine::RequestControl> control_;
   AdmissionController::Ticket ticket_;
-  absl::AnyInvocable<void()> on_drain_;
   absl::Mutex mutex_;
   std::optional<absl::Status> aborted_ ABSL_GUARDED_BY(mutex_);
 };

@@ -38,7 +38,10 @@ void GenerateReactor::OnStarted(engine::GenerateStarted started) {
 
 void GenerateReactor::OnChunk(engine::GenerateChunk chunk) {
   Measure(chunk);
-  Send(GenerateToMessage(std::move(chunk), output_));
+  v1::GenerateResponse message = GenerateToMessage(std::move(chunk), output_);
+  // Text is held back while it may become part of a character or of a stop string.
+  if (message.chunk().text().empty() && message.chunk().tokens().empty()) return;
+  Send(std::move(message));
 }
 
 void GenerateReactor::OnFinished(engine::GenerateFinished finished) {

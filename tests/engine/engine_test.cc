@@ -357,7 +357,7 @@ TEST(EngineTest, ModelsAreFoundByNameAndDescribed) {
   EXPECT_EQ(models[1].vocab_size, 98);
   EXPECT_EQ(models[1].max_tokens, 140);
   EXPECT_THAT(models[1].kv_cache_bytes, AllOf(Gt(0), ::testing::Le(4 << 20)));
-  EXPECT_EQ(models[1].tokenizer_kind, "BPE");
+  EXPECT_EQ(models[1].tokenizer_kind, "ByteLevelBPE");
 }
 
 TEST(EngineTest, AModelSaysWhatItCanDoInstead) {
