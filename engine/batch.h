@@ -21,6 +21,12 @@ struct BatchSequence {
   // owned by the scheduler, valid for this step. Empty for an encoder, whose keys are the batch's
   // own rows.
   absl::Span<const int32_t> blocks;
+
+  // Of an encoder-decoder: the cache blocks of the keys and values that cross-attention reads,
+  // those of the encoder's states of num_source_tokens tokens. Where sources are encoded, the
+  // blocks that they are written to.
+  absl::Span<const int32_t> source_blocks;
+  int32_t num_source_tokens = 0;
 };
 
 // What one step computes: the tokens of several sequences, end to end, never padded.

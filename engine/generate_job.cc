@@ -106,6 +106,7 @@ absl::StatusOr<std::unique_ptr<GenerateJob>> PrepareGenerate(GenerateRequest req
                            "beside the output the model takes", encoding));
   if (encoding.ids.empty()) return FieldError("truncation", "leaves nothing of the prompt");
   job->prompt = std::move(encoding.ids);
+  job->input_tokens = static_cast<int64_t>(job->prompt.size());
 
   ResolveGeneration(request, model.generation, limits, static_cast<int64_t>(job->prompt.size()),
                     random_seed, job->sampling, job->stopping);

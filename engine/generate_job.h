@@ -25,16 +25,20 @@ struct GenerateJob {
   explicit GenerateJob(InFlight in_flight);
   ~GenerateJob();
 
+  bool has_source() const { return !source.tokens.empty(); }
+
   // Checked, with the checkpoint's values filled in.
   InFlight in_flight;
   std::shared_ptr<RequestControl> control;
   std::shared_ptr<TokenSink> sink;
-  std::vector<int32_t> prompt;
-  std::string echo;  // the text that comes first
+  Source source;                // of an encoder-decoder
+  std::vector<int32_t> prompt;  // of an encoder-decoder, how its decoder begins
+  std::string echo;             // the text that comes first
   SamplingParams sampling;
   StoppingCriteria stopping;
   std::vector<int32_t> end_tokens;  // stop ids and, unless ignored, end-of-sequence ids
-  int32_t original_tokens = 0;
+  int32_t original_tokens = 0;      // of what the caller gave, before truncation
+  int64_t input_tokens = 0;         // and after it
   int32_t num_sequences = 1;
   int32_t top_logprobs = 0;
   bool logprobs = false;

@@ -51,9 +51,12 @@ absl::Status GenerateRunner::BeginSequence(GenerateJob& job) {
   sequence->priority = job.priority;
   sequence->max_tokens = num_prompt + job.stopping.max_new_tokens;
   sequence->first_logit_token = is_first && job.prompt_logprobs ? 0 : num_prompt - 1;
-  // A domain of its own keeps the prompt from others; arrivals are unique among the requests of a
-  // model.
-  if (!job.cache_prefix) sequence->prefix_domain = static_cast<uint64_t>(sequence->arrival);
+  // A domain of its own keeps the prompt from others, whose source may be another; arrivals are
+  // unique among the requests of a model.
+  if (job.has_source()) sequence->source = &job.source;
+  if (!job.cache_prefix || job.has_source()) {
+    sequence->prefix_domain = static_cast<uint64_t>(sequence->arrival);
+  }
   RETURN_IF_ERROR(scheduler_.Add(*sequence));
   job.sequences.push_back(std::move(sequence));
   ++job.num_begun;
@@ -90,11 +93,11 @@ double GenerateRunner::cache_usage_ratio() const {
   return static_cast<double>(pool_.num_used()) / pool_.num_blocks();
 }
 
-bool GenerateRunner::Step(StepReport& report) {
+bool GenerateRunner::Step(Reporter report) {
   const int32_t max_prefill_tokens =
       scheduler_.is_decoding() ? prefill_budget_.Tokens() : options_.scheduler.max_batch_tokens;
   const absl::Span<const ScheduledSequence> scheduled =
-      scheduler_.Schedule(max_prefill_tokens, batch_);
+      scheduler_.Schedule(max_prefill_tokens, batch_, sources_);
   if (scheduled.empty()) return false;
 
   const absl::Time start = absl::Now();
@@ -110,7 +113,10 @@ bool GenerateRunner::Step(StepReport& report) {
 
   std::vector<Outcome> outcomes;
   bool failed = false;
+  absl::Time encoded = start;
   try {
+    EncodeSources(report);
+    encoded = absl::Now();
     outcomes = ReadLogits(scheduled, network_.Forward(batch_, [](int32_t, ConstMatrix) {}));
   } catch (const std::exception& error) {
     LOG(ERROR) << "a step of " << batch_.num_tokens() << " tokens failed: " << error.what();
@@ -119,10 +125,12 @@ bool GenerateRunner::Step(StepReport& report) {
   const absl::Time end = absl::Now();
   for (GenerateJob* job : step_jobs) job->compute += end - start;
   const int32_t num_prefill_tokens = batch_.num_tokens() - num_decodes;
-  report.phase = num_decodes == 0 ? "prefill" : num_prefill_tokens == 0 ? "decode" : "mixed";
-  report.duration = end - start;
-  report.num_tokens = batch_.num_tokens();
-  report.num_sequences = static_cast<int32_t>(scheduled.size());
+  report({.phase = num_decodes == 0          ? "prefill"
+                   : num_prefill_tokens == 0 ? "decode"
+                                             : "mixed",
+          .duration = end - encoded,
+          .num_tokens = batch_.num_tokens(),
+          .num_sequences = static_cast<int32_t>(scheduled.size())});
 
   if (failed) {
     for (GenerateJob* job : step_jobs) {
@@ -130,7 +138,7 @@ bool GenerateRunner::Step(StepReport& report) {
     }
     return true;
   }
-  prefill_budget_.Observe(end - start, num_prefill_tokens, num_decodes);
+  prefill_budget_.Observe(end - start, sources_.num_tokens() + num_prefill_tokens, num_decodes);
   scheduler_.FinishStep();
   // A job may end with its first outcome, and take those of its other sequences along.
   for (Outcome& outcome : outcomes) {
@@ -141,6 +149,16 @@ bool GenerateRunner::Step(StepReport& report) {
     if (lives) Deliver(outcome, end);
   }
   return true;
+}
+
+void GenerateRunner::EncodeSources(Reporter report) {
+  if (sources_.sequences.empty()) return;
+  const absl::Time start = absl::Now();
+  network_.EncodeSources(sources_);
+  report({.phase = "encode",
+          .duration = absl::Now() - start,
+          .num_tokens = sources_.num_tokens(),
+          .num_sequences = static_cast<int32_t>(sources_.sequences.size())});
 }
 
 // Samples, and scores prompts, in as many rows at a time as the network gives.
@@ -251,7 +269,7 @@ void GenerateRunner::Finish(GenerateSequence& sequence, FinishReason reason,
   GenerateFinished finished{
       .sequence = sequence.index, .reason = reason, .stop_match = std::move(match)};
   finished.score = static_cast<float>(sequence.score);
-  finished.usage = {.input_tokens = static_cast<int64_t>(job.prompt.size()),
+  finished.usage = {.input_tokens = job.input_tokens,
                     .cached_tokens = sequence.num_cached,
                     .output_tokens = sequence.num_output()};
   finished.timings = {.queue = job.admitted - job.tokenized,
@@ -270,8 +288,7 @@ void GenerateRunner::SendStarted(GenerateSequence& sequence) {
   GenerateJob& job = sequence.job;
   if (std::exchange(job.was_started, true)) return;
   GenerateStarted started{.sampling = job.sampling, .stopping = job.stopping};
-  started.usage = {.input_tokens = static_cast<int64_t>(job.prompt.size()),
-                   .cached_tokens = sequence.num_cached};
+  started.usage = {.input_tokens = job.input_tokens, .cached_tokens = sequence.num_cached};
   started.original_tokens = job.original_tokens;
   if (job.prompt_logprobs) {
     // Nothing comes before the first token, so nothing says how probable it is.

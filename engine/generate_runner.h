@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
@@ -30,9 +31,9 @@ struct GenerateRunnerOptions {
   int32_t max_logit_rows = 64;  // that the network takes at a time
 };
 
-// Runs the Generate requests of one decoder: what the scheduler chose goes through the network, its
-// logits through the samplers, and their tokens to the sinks. On the engine thread alone, which
-// calls the sinks.
+// Runs the Generate requests of one decoder, with its encoder if it has one: what the scheduler
+// chose goes through the network, its logits through the samplers, and their tokens to the sinks.
+// On the engine thread alone, which calls the sinks.
 class GenerateRunner {
  public:
   // `network` outlives the runner.
@@ -45,8 +46,10 @@ class GenerateRunner {
   // Ends those that were cancelled or whose deadline passed, and frees their blocks.
   void EndOverdue(absl::Time now);
 
-  // Computes one step; false if nothing runs or waits. `report` is filled but for the model's name.
-  bool Step(StepReport& report);
+  // Computes one step; false if nothing runs or waits. Sources that it encodes are reported by
+  // themselves, before the rest; the reports lack the model's name.
+  using Reporter = absl::FunctionRef<void(StepReport)>;
+  bool Step(Reporter report);
 
   // Ends all with `status`.
   void EndAll(const absl::Status& status);
@@ -68,6 +71,7 @@ class GenerateRunner {
     absl::Status status;
   };
 
+  void EncodeSources(Reporter report);
   std::vector<Outcome> ReadLogits(absl::Span<const ScheduledSequence> scheduled,
                                   ConstMatrix hidden);
   void ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits);
@@ -87,6 +91,7 @@ class GenerateRunner {
   PrefillBudget prefill_budget_;
   std::vector<std::unique_ptr<GenerateJob>> jobs_;
   Batch batch_;
+  Batch sources_;
   int64_t last_arrival_ = 0;
 };
 

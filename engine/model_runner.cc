@@ -155,9 +155,11 @@ bool ModelRunner::Step(const std::function<void(const StepReport&)>& report) {
     report(step);
     stepped = true;
   }
-  if (generate_ != nullptr && generate_->Step(step)) {
-    report(step);
-    stepped = true;
+  if (generate_ != nullptr) {
+    stepped |= generate_->Step([&](StepReport part) {
+      part.model = model_->description.name;
+      report(part);
+    });
   }
   return stepped;
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/log/check.h"
 #include "absl/types/span.h"
 #include "engine/base/tensor.h"
 #include "engine/batch.h"
@@ -26,6 +27,11 @@ class Network {
   using HiddenStateObserver = Transformer::HiddenStateObserver;
   virtual ConstMatrix Forward(const Batch& batch, HiddenStateObserver observer) = 0;
   virtual Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) = 0;
+
+  // Runs the encoder over the packed `sources`, each of which is one sequence, and stores the keys
+  // and values that every decoder layer's cross-attention has of it into its source_blocks.
+  // Encoder-decoders only.
+  virtual void EncodeSources(const Batch& sources) { CHECK(sources.sequences.empty()); }
 };
 
 class TransformerNetwork : public Network {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
 
 #include "absl/log/check.h"
 #include "absl/strings/str_cat.h"
@@ -23,6 +24,8 @@ int64_t NumRemaining(const Sequence& sequence) {
   return static_cast<int64_t>(sequence.tokens.size()) - sequence.num_computed;
 }
 
+int64_t NumTokens(const Source& source) { return static_cast<int64_t>(source.tokens.size()); }
+
 }  // namespace
 
 Scheduler::Scheduler(const SchedulerOptions& options, BlockPool& block_pool)
@@ -32,18 +35,18 @@ Scheduler::Scheduler(const SchedulerOptions& options, BlockPool& block_pool)
       << "each running sequence decodes in each step";
 }
 
-int64_t Scheduler::max_sequence_tokens() const {
-  return int64_t{pool_.num_blocks()} * pool_.block_size();
-}
-
 absl::Status Scheduler::Add(Sequence& sequence) {
   CHECK(!sequence.tokens.empty());
+  CHECK(sequence.source == nullptr || !sequence.source->tokens.empty());
   CHECK_LT(sequence.first_logit_token, sequence.tokens.size());
-  if (sequence.max_tokens > max_sequence_tokens()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("prompt and max_new_tokens make ", sequence.max_tokens,
-                     " tokens; the key-value cache holds ", max_sequence_tokens(),
-                     " (--kv_cache_bytes sets its size)"));
+  const int64_t num_source = sequence.source == nullptr ? 0 : NumTokens(*sequence.source);
+  if (BlocksFor(sequence.max_tokens) + BlocksFor(num_source) > pool_.num_blocks()) {
+    const std::string source =
+        num_source > 0 ? absl::StrCat(", and the source ", num_source, " more") : "";
+    return absl::InvalidArgumentError(absl::StrCat(
+        "prompt and max_new_tokens make ", sequence.max_tokens, " tokens", source,
+        "; the key-value cache holds ", int64_t{pool_.num_blocks()} * pool_.block_size(),
+        ", in blocks of ", pool_.block_size(), " (--kv_cache_bytes sets its size)"));
   }
   InsertInOrder(waiting_, sequence);
   return absl::OkStatus();
@@ -51,12 +54,13 @@ absl::Status Scheduler::Add(Sequence& sequence) {
 
 void Scheduler::Remove(Sequence& sequence) {
   std::erase(sequence.is_running ? running_ : waiting_, &sequence);
-  sequence.is_running = false;
-  FreeBlocks(sequence);
+  if (sequence.is_running) StopRunning(sequence);
 }
 
-absl::Span<const ScheduledSequence> Scheduler::Schedule(int32_t max_prefill_tokens, Batch& batch) {
+absl::Span<const ScheduledSequence> Scheduler::Schedule(int32_t max_prefill_tokens, Batch& batch,
+                                                        Batch& sources) {
   batch.Clear();
+  sources.Clear();
   scheduled_.clear();
 
   const auto num_decoding = std::count_if(running_.begin(), running_.end(),
@@ -81,10 +85,19 @@ absl::Span<const ScheduledSequence> Scheduler::Schedule(int32_t max_prefill_toke
   while (num_preemptions_ == num_preemptions_before && !waiting_.empty() && prefill_budget > 0 &&
          num_running() < options_.max_running_sequences) {
     Sequence& sequence = *waiting_.front();
+    Source* const source = sequence.source;
+    const bool encodes = source != nullptr && source->blocks.empty();
+    if (encodes && !sources.sequences.empty() && NumTokens(*source) > prefill_budget) break;
     if (!Admit(sequence)) break;
     waiting_.erase(waiting_.begin());
     InsertInOrder(running_, sequence);
-    const int64_t num_tokens = std::min(NumRemaining(sequence), prefill_budget);
+    if (encodes) {
+      AppendSource(*source, sources);
+      prefill_budget -= NumTokens(*source);
+    }
+    // One at least. That does not exceed the batch: the source took as much of its room.
+    const int64_t num_tokens =
+        std::min(NumRemaining(sequence), std::max<int64_t>(prefill_budget, 1));
     CHECK(Grow(sequence, sequence.num_computed + num_tokens))
         << "a sequence was admitted without its blocks";
     Append(sequence, static_cast<int32_t>(num_tokens), batch);
@@ -113,7 +126,10 @@ void Scheduler::FinishStep() {
 
 int64_t Scheduler::num_tokens_waiting() const {
   int64_t num_tokens = 0;
-  for (const Sequence* sequence : waiting_) num_tokens += NumRemaining(*sequence);
+  for (const Sequence* sequence : waiting_) {
+    num_tokens += NumRemaining(*sequence);
+    if (MissingSourceBlocks(*sequence) > 0) num_tokens += NumTokens(*sequence->source);
+  }
   for (const Sequence* sequence : running_)
     num_tokens += std::max<int64_t>(0, NumRemaining(*sequence) - 1);
   return num_tokens;
@@ -126,6 +142,12 @@ bool Scheduler::is_decoding() const {
 
 int64_t Scheduler::BlocksFor(int64_t num_tokens) const {
   return (num_tokens + pool_.block_size() - 1) / pool_.block_size();
+}
+
+// What the source takes that is not in the cache.
+int64_t Scheduler::MissingSourceBlocks(const Sequence& sequence) const {
+  if (sequence.source == nullptr || !sequence.source->blocks.empty()) return 0;
+  return BlocksFor(NumTokens(*sequence.source));
 }
 
 // Room for `num_tokens` in all. False, and nothing taken, if there are too few blocks.
@@ -143,18 +165,25 @@ void Scheduler::FreeBlocks(Sequence& sequence) {
   sequence.num_published = 0;
 }
 
+void Scheduler::StopRunning(Sequence& sequence) {
+  sequence.is_running = false;
+  FreeBlocks(sequence);
+  if (sequence.source == nullptr || --sequence.source->num_running > 0) return;
+  for (const int32_t block : sequence.source->blocks) pool_.Release(block);
+  sequence.source->blocks.clear();
+}
+
 void Scheduler::PreemptLast() {
   Sequence& sequence = *running_.back();
   running_.pop_back();
-  sequence.is_running = false;
-  FreeBlocks(sequence);
+  StopRunning(sequence);
   InsertInOrder(waiting_, sequence);
   ++num_preemptions_;
 }
 
-// Takes the cached prefix of `sequence`, if there are blocks for the rest of its tokens, for what
-// the running ones have yet to compute of theirs, and for one more each: else it would soon be
-// preempted again.
+// Takes the cached prefix of `sequence`, and blocks for its source, if there are blocks for the
+// rest of its tokens, for what the running ones have yet to compute of theirs, and for one more
+// each: else it would soon be preempted again.
 bool Scheduler::Admit(Sequence& sequence) {
   int64_t num_promised = num_running();
   for (const Sequence* running : running_) {
@@ -164,11 +193,16 @@ bool Scheduler::Admit(Sequence& sequence) {
   sequence.blocks = pool_.AcquirePrefix(
       absl::MakeConstSpan(sequence.tokens).first(sequence.first_logit_token + 1),
       sequence.prefix_domain);
+  const int64_t num_source = MissingSourceBlocks(sequence);
   const int64_t num_missing = BlocksFor(static_cast<int64_t>(sequence.tokens.size())) -
-                              static_cast<int64_t>(sequence.blocks.size());
+                              static_cast<int64_t>(sequence.blocks.size()) + num_source;
   if (num_missing + num_promised > pool_.num_available()) {
     FreeBlocks(sequence);
     return false;
+  }
+  if (sequence.source != nullptr) {
+    ++sequence.source->num_running;
+    for (int64_t i = 0; i < num_source; ++i) sequence.source->blocks.push_back(*pool_.Allocate());
   }
   sequence.num_published = static_cast<int64_t>(sequence.blocks.size());
   sequence.num_computed = sequence.num_published * pool_.block_size();
@@ -178,6 +212,18 @@ bool Scheduler::Admit(Sequence& sequence) {
   return true;
 }
 
+void Scheduler::AppendSource(Source& source, Batch& sources) {
+  const auto num_tokens = static_cast<int32_t>(NumTokens(source));
+  sources.sequences.push_back({.query_start = sources.num_tokens(),
+                               .num_queries = num_tokens,
+                               .source_blocks = source.blocks,
+                               .num_source_tokens = num_tokens});
+  for (int32_t token = 0; token < num_tokens; ++token) {
+    sources.token_ids.push_back(source.tokens[token]);
+    sources.positions.push_back(token);
+  }
+}
+
 void Scheduler::Append(Sequence& sequence, int32_t num_tokens, Batch& batch) {
   const int32_t query_start = batch.num_tokens();
   scheduled_.push_back({&sequence, sequence.num_computed, num_tokens, query_start});
@@ -185,6 +231,10 @@ void Scheduler::Append(Sequence& sequence, int32_t num_tokens, Batch& batch) {
                              .num_queries = num_tokens,
                              .num_past_tokens = static_cast<int32_t>(sequence.num_computed),
                              .blocks = sequence.blocks});
+  if (sequence.source != nullptr) {
+    batch.sequences.back().source_blocks = sequence.source->blocks;
+    batch.sequences.back().num_source_tokens = static_cast<int32_t>(NumTokens(*sequence.source));
+  }
   for (int64_t token = sequence.num_computed; token < sequence.num_computed + num_tokens; ++token) {
     if (token >= sequence.first_logit_token) batch.logit_rows.push_back(batch.num_tokens());
     batch.token_ids.push_back(sequence.tokens[token]);

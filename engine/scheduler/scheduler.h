@@ -38,27 +38,30 @@ struct ScheduledSequence {
 // all its present tokens and a little room to grow, and nobody who waits is passed by one behind
 // it.
 //
+// The source of an encoder-decoder lives in blocks of the same pool: taken when the first of its
+// sequences is admitted, and given back when none of them runs any more.
+//
 // Bookkeeping only: no tensors, no clock, no locks. Called from the engine thread alone.
 class Scheduler {
  public:
   // `block_pool` must outlive the scheduler.
   Scheduler(const SchedulerOptions& options, BlockPool& block_pool);
 
-  // The most tokens that one sequence may ever hold in the cache.
-  int64_t max_sequence_tokens() const;
-
-  // Queues `sequence`, which must outlive its membership. INVALID_ARGUMENT if its max_tokens could
-  // not fit even alone.
+  // Queues `sequence`, which must outlive its membership. INVALID_ARGUMENT if its max_tokens and
+  // its source could not fit even alone.
   absl::Status Add(Sequence& sequence);
 
   // Takes a sequence out, wherever it is, and frees its blocks. Not between Schedule and
-  // FinishStep; a step that failed has no FinishStep.
+  // FinishStep; a step that failed has no FinishStep, and all that it scheduled is removed.
   void Remove(Sequence& sequence);
 
   // Fills `batch` with what the next step computes: at most max_batch_tokens tokens, of which at
   // most `max_prefill_tokens` (>= 1) belong to sequences with more than one token to compute. Empty
-  // if nothing can run. The batch's block tables and the result are valid until the next call.
-  absl::Span<const ScheduledSequence> Schedule(int32_t max_prefill_tokens, Batch& batch);
+  // if nothing can run. `sources` are what must be encoded before that: they count as prefill, and
+  // each is encoded whole, so that the first may exceed what is left. The block tables and the
+  // result are valid until the next call.
+  absl::Span<const ScheduledSequence> Schedule(int32_t max_prefill_tokens, Batch& batch,
+                                               Batch& sources);
 
   // The step was computed: its tokens are in the cache, and full blocks may be shared.
   void FinishStep();
@@ -74,10 +77,13 @@ class Scheduler {
 
  private:
   int64_t BlocksFor(int64_t num_tokens) const;
+  int64_t MissingSourceBlocks(const Sequence& sequence) const;
   bool Grow(Sequence& sequence, int64_t num_tokens);
   void FreeBlocks(Sequence& sequence);
+  void StopRunning(Sequence& sequence);
   void PreemptLast();
   bool Admit(Sequence& sequence);
+  void AppendSource(Source& source, Batch& sources);
   void Append(Sequence& sequence, int32_t num_tokens, Batch& batch);
 
   const SchedulerOptions options_;

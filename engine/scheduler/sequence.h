@@ -8,6 +8,16 @@
 
 namespace attendant::engine {
 
+// What the encoder of an encoder-decoder reads. Shared by the sequences that are generated from it.
+struct Source {
+  std::vector<int32_t> tokens;  // at least one
+
+  // The scheduler's. The keys and values of the tokens for the decoder's cross-attention, whole
+  // from the step that encodes them on; held while a sequence that reads them runs.
+  std::vector<int32_t> blocks;
+  int32_t num_running = 0;  // of those sequences
+};
+
 // One text that grows: what the scheduler must know of it. Whoever runs it derives from this and
 // adds the rest.
 struct Sequence {
@@ -15,7 +25,8 @@ struct Sequence {
   int64_t arrival = 0;     // earlier runs first, among equals of priority
   int32_t priority = 0;    // higher runs first
   int64_t max_tokens = 0;  // the most that `tokens` may become
-  uint64_t prefix_domain = BlockPool::kSharedDomain;
+  uint64_t prefix_domain = BlockPool::kSharedDomain;  // equal in it are tokens and their source
+  Source* source = nullptr;  // of an encoder-decoder; outlives the sequence
 
   // The prompt and, behind it, the output. Grown by whoever runs the sequence, between steps.
   std::vector<int32_t> tokens;

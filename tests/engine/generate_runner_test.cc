@@ -61,9 +61,8 @@ class World {
   }
 
   bool Step() {
-    StepReport report;
     runner_.EndOverdue(now);
-    return runner_.Step(report);
+    return runner_.Step([this](StepReport report) { reports_.push_back(std::move(report)); });
   }
 
   void Finish() {
@@ -84,6 +83,8 @@ class World {
   FakeDecoder& decoder() { return decoder_; }
   GenerateRunner& runner() { return runner_; }
   int32_t vocab_size() const { return vocab_size_; }
+  const std::vector<StepReport>& reports() const { return reports_; }
+  const StepReport& last_report() const { return reports_.back(); }
 
   absl::Time now = absl::UnixEpoch();
 
@@ -92,6 +93,7 @@ class World {
   std::shared_ptr<LoadedModel> model_;
   FakeDecoder decoder_;
   GenerateRunner runner_;
+  std::vector<StepReport> reports_;
 };
 
 // A model that says `script` after any prompt of `prompt_tokens` tokens, and then ends.
@@ -471,8 +473,7 @@ TEST(GenerateRunnerTest, AModelWithoutATokenizerTakesAndGivesIdsAlone) {
       return sink;
     }
     runner.Add(*std::move(job));
-    StepReport report;
-    while (runner.Step(report)) {
+    while (runner.Step([](const StepReport&) {})) {
     }
     return sink;
   };
@@ -503,17 +504,16 @@ TEST(GenerateRunnerTest, ReportsWhatAStepComputed) {
   request.max_new_tokens = 3;
   request.ignore_eos = true;
   world.Add(request);
-  StepReport report;
-  ASSERT_TRUE(world.runner().Step(report));
-  EXPECT_EQ(report.phase, "prefill");
-  EXPECT_EQ(report.num_tokens, 5);
+  ASSERT_TRUE(world.Step());
+  EXPECT_EQ(world.last_report().phase, "prefill");
+  EXPECT_EQ(world.last_report().num_tokens, 5);
   world.Add(request);
-  ASSERT_TRUE(world.runner().Step(report));
-  EXPECT_EQ(report.phase, "mixed");
-  EXPECT_EQ(report.num_sequences, 2);
+  ASSERT_TRUE(world.Step());
+  EXPECT_EQ(world.last_report().phase, "mixed");
+  EXPECT_EQ(world.last_report().num_sequences, 2);
   EXPECT_EQ(world.runner().num_running(), 2);
-  ASSERT_TRUE(world.runner().Step(report));
-  EXPECT_EQ(report.phase, "decode");
+  ASSERT_TRUE(world.Step());
+  EXPECT_EQ(world.last_report().phase, "decode");
   world.Finish();
 }
 

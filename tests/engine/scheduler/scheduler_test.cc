@@ -52,12 +52,29 @@ class World {
     return sequence;
   }
 
+  // What sequences of an encoder-decoder read: `num_tokens` tokens from `first_token` on.
+  Source& MakeSource(int64_t num_tokens, int32_t first_token = 0) {
+    Source& source = *sources_.emplace_back(std::make_unique<Source>());
+    for (int64_t i = 0; i < num_tokens; ++i)
+      source.tokens.push_back(first_token + static_cast<int32_t>(i));
+    return source;
+  }
+
+  Sequence& Add(Source& source, int64_t prompt_tokens, int64_t new_tokens, int32_t priority = 0) {
+    Sequence& sequence = Make(prompt_tokens, new_tokens, 0, priority);
+    sequence.source = &source;
+    sequence.prefix_domain = static_cast<uint64_t>(sequence.arrival);
+    EXPECT_OK(scheduler_.Add(sequence));
+    return sequence;
+  }
+
   // One step, with the invariants of every step. Returns what was scheduled.
   std::vector<ScheduledSequence> Step(int32_t max_prefill_tokens = kWholePrompt) {
-    const auto view = scheduler_.Schedule(max_prefill_tokens, batch_);
+    const auto view = scheduler_.Schedule(max_prefill_tokens, batch_, source_batch_);
     const std::vector<ScheduledSequence> scheduled(view.begin(), view.end());
     EXPECT_EQ(scheduled.size(), batch_.sequences.size());
     EXPECT_EQ(batch_.positions.size(), batch_.token_ids.size());
+    EncodeSources();
     int32_t row = 0;
     for (size_t i = 0; i < scheduled.size(); ++i) {
       const Sequence& sequence = *scheduled[i].sequence;
@@ -69,10 +86,10 @@ class World {
       const int64_t end = part.num_past_tokens + part.num_queries;
       EXPECT_LE(end, sequence.tokens.size());
       EXPECT_GE(static_cast<int64_t>(part.blocks.size()) * kBlockSize, end);
-      uint64_t fingerprint = 0;
+      uint64_t fingerprint = CheckSource(sequence, part);
       for (int64_t token = 0; token < end; ++token) {
-        fingerprint = fingerprint * 1000003 + sequence.tokens[token] + 1;
-        uint64_t& slot = slots_[part.blocks[token / kBlockSize] * kBlockSize + token % kBlockSize];
+        fingerprint = Extend(fingerprint, sequence.tokens[token]);
+        uint64_t& slot = Slot(part.blocks, token);
         if (token < part.num_past_tokens) {
           EXPECT_EQ(slot, fingerprint) << "the cache holds something else";
           continue;
@@ -103,15 +120,56 @@ class World {
   }
 
   const Batch& batch() const { return batch_; }
+  const Batch& source_batch() const { return source_batch_; }
   BlockPool& pool() { return pool_; }
   Scheduler& scheduler() { return scheduler_; }
   const std::vector<Sequence*>& finished() const { return finished_; }
 
  private:
+  static uint64_t Extend(uint64_t fingerprint, int32_t token) {
+    return fingerprint * 1000003 + token + 1;
+  }
+
+  uint64_t& Slot(absl::Span<const int32_t> blocks, int64_t token) {
+    return slots_[blocks[token / kBlockSize] * kBlockSize + token % kBlockSize];
+  }
+
+  void EncodeSources() {
+    EXPECT_EQ(source_batch_.positions.size(), source_batch_.token_ids.size());
+    int32_t row = 0;
+    for (const BatchSequence& part : source_batch_.sequences) {
+      EXPECT_EQ(part.query_start, row);
+      EXPECT_GT(part.num_queries, 0);
+      EXPECT_EQ(part.num_source_tokens, part.num_queries);
+      EXPECT_GE(static_cast<int64_t>(part.source_blocks.size()) * kBlockSize, part.num_queries);
+      uint64_t fingerprint = 0;
+      for (int32_t token = 0; token < part.num_queries; ++token, ++row) {
+        EXPECT_EQ(source_batch_.positions[row], token);
+        fingerprint = Extend(fingerprint, source_batch_.token_ids[row]);
+        Slot(part.source_blocks, token) = fingerprint;
+      }
+    }
+    EXPECT_EQ(row, source_batch_.num_tokens());
+  }
+
+  // The cache must hold the sequence's source. Returns its fingerprint.
+  uint64_t CheckSource(const Sequence& sequence, const BatchSequence& part) {
+    if (sequence.source == nullptr) return 0;
+    EXPECT_EQ(part.num_source_tokens, sequence.source->tokens.size());
+    uint64_t fingerprint = 0;
+    for (int32_t token = 0; token < part.num_source_tokens; ++token) {
+      fingerprint = Extend(fingerprint, sequence.source->tokens[token]);
+      EXPECT_EQ(Slot(part.source_blocks, token), fingerprint) << "the cache holds another source";
+    }
+    return fingerprint;
+  }
+
   BlockPool pool_;
   Scheduler scheduler_;
   Batch batch_;
+  Batch source_batch_;
   std::vector<uint64_t> slots_;
+  std::deque<std::unique_ptr<Source>> sources_;
   std::deque<std::unique_ptr<Sequence>> sequences_;
   std::vector<Sequence*> finished_;
 };
@@ -291,6 +349,101 @@ TEST(SchedulerTest, RemoveFreesTheBlocksOfARunningOrWaitingSequence) {
   EXPECT_FALSE(world.scheduler().has_sequences());
 }
 
+TEST(SchedulerTest, ASourceIsEncodedOnceBeforeTheFirstTokenOfItsSequence) {
+  World world(16);
+  Source& source = world.MakeSource(6, 50);
+  Sequence& sequence = world.Add(source, 1, 3);
+  EXPECT_EQ(world.scheduler().num_tokens_waiting(), 7);
+  EXPECT_THAT(world.Step(), SizeIs(1));
+  EXPECT_THAT(world.source_batch().token_ids, ElementsAre(50, 51, 52, 53, 54, 55));
+  EXPECT_THAT(world.batch().token_ids, ElementsAre(0));
+  EXPECT_EQ(world.pool().num_used(), 3) << "two blocks of the source, and one of the output";
+  world.Step();
+  EXPECT_THAT(world.source_batch().sequences, IsEmpty());
+  world.Step();
+  EXPECT_THAT(world.finished(), ElementsAre(&sequence));
+  EXPECT_EQ(world.pool().num_used(), 0);
+}
+
+TEST(SchedulerTest, SourcesAreEncodedTogetherUpToTheBudgetAndOneAtLeast) {
+  World world(64);
+  world.Add(world.MakeSource(5, 100), 1, 9);
+  world.Add(world.MakeSource(6, 200), 1, 9);
+  Sequence& third = world.Add(world.MakeSource(20, 300), 3, 9);
+  EXPECT_THAT(world.Step(/*max_prefill_tokens=*/16), SizeIs(2));
+  EXPECT_THAT(world.source_batch().sequences, SizeIs(2));
+  EXPECT_EQ(world.source_batch().sequences[1].query_start, 5);
+  EXPECT_FALSE(third.is_running) << "a source is encoded whole";
+  EXPECT_EQ(world.scheduler().num_tokens_waiting(), 23);
+  world.Add(world.MakeSource(1, 400), 1, 9);
+  EXPECT_THAT(world.Step(16), SizeIs(3)) << "what exceeds every budget goes alone";
+  EXPECT_EQ(world.source_batch().num_tokens(), 20);
+  EXPECT_EQ(world.batch().sequences[2].num_queries, 1) << "the prompt begins in the same step";
+  EXPECT_THAT(world.Step(16), SizeIs(4));
+  EXPECT_EQ(world.batch().sequences[2].num_queries, 2);
+}
+
+TEST(SchedulerTest, ASourceBeyondTheBudgetLeavesTheBatchWithinItsLimit) {
+  World world(64, {.max_batch_tokens = 4, .max_running_sequences = 4});
+  for (int i = 0; i < 4; ++i) world.Add(world.MakeSource(30, 100 * i), 3, 9);
+  for (int step = 0; step < 12; ++step) {
+    world.Step(4);
+    EXPECT_LE(world.batch().num_tokens(), 4);
+    EXPECT_LE(world.source_batch().num_tokens(), 30);
+  }
+  while (world.scheduler().has_sequences()) world.Step();
+  EXPECT_THAT(world.finished(), SizeIs(4));
+}
+
+TEST(SchedulerTest, SequencesOfOneSourceShareItsBlocks) {
+  World world(16);
+  Source& source = world.MakeSource(8, 50);
+  world.Add(source, 1, 3);
+  world.Step();
+  Sequence& second = world.Add(source, 1, 9);
+  EXPECT_EQ(world.scheduler().num_tokens_waiting(), 1);
+  EXPECT_THAT(world.Step(), SizeIs(2));
+  EXPECT_THAT(world.source_batch().sequences, IsEmpty());
+  EXPECT_EQ(world.pool().num_used(), 4);
+  world.Step();
+  ASSERT_THAT(world.finished(), SizeIs(1));
+  EXPECT_THAT(source.blocks, SizeIs(2)) << "the second still reads it";
+  world.scheduler().Remove(second);
+  EXPECT_THAT(source.blocks, IsEmpty());
+  EXPECT_EQ(world.pool().num_used(), 0);
+}
+
+TEST(SchedulerTest, APreemptedSequenceGivesItsSourceBackAndEncodesItAgain) {
+  World world(8);
+  Sequence& old = world.Add(world.MakeSource(8, 100), 1, 15);  // 2 blocks, and at the end 4
+  Source& source = world.MakeSource(8, 200);
+  Sequence& young = world.Add(source, 1, 15);
+  world.Step();
+  ASSERT_TRUE(young.is_running);
+  while (world.scheduler().num_preemptions() == 0) world.Step();
+  EXPECT_TRUE(old.is_running);
+  EXPECT_THAT(source.blocks, IsEmpty());
+  EXPECT_EQ(world.scheduler().num_tokens_waiting(), 8 + young.tokens.size());
+  while (!young.is_running) world.Step();
+  EXPECT_THAT(world.source_batch().token_ids, SizeIs(8));
+  while (world.scheduler().has_sequences()) world.Step();
+  EXPECT_THAT(young.tokens, SizeIs(16));
+  EXPECT_EQ(world.pool().num_used(), 0);
+}
+
+TEST(SchedulerTest, ASourceThatCouldNeverFitIsRefusedAtOnce) {
+  World world(4);
+  Sequence& fits = world.Add(world.MakeSource(8, 100), 1, 7);
+  Sequence& too_long = world.Make(1, 7);
+  too_long.source = &world.MakeSource(9, 200);
+  EXPECT_THAT(world.scheduler().Add(too_long),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("8 tokens, and the source 9 more"), HasSubstr("holds 16"),
+                             HasSubstr("--kv_cache_bytes"))));
+  while (world.scheduler().has_sequences()) world.Step();
+  EXPECT_THAT(world.finished(), ElementsAre(&fits));
+}
+
 // Random loads over tiny caches, with cancels: every step keeps the invariants of World::Step,
 // everything ends, and no block is lost.
 TEST(SchedulerTest, RandomLoadsFinishWithoutLosingABlock) {
@@ -303,14 +456,27 @@ TEST(SchedulerTest, RandomLoadsFinishWithoutLosingABlock) {
     World world(num_blocks, {.max_batch_tokens = max_running + static_cast<int32_t>(random() % 20),
                              .max_running_sequences = max_running});
     std::vector<Sequence*> live;
+    Source* source = nullptr;
     size_t num_added = 0, num_removed = 0;
     for (int step = 0; step < 3000; ++step) {
       if (num_added < 40 && random() % 3 == 0) {
-        const int64_t room = int64_t{num_blocks} * kBlockSize;
+        int64_t room = int64_t{num_blocks} * kBlockSize;
+        const auto priority = static_cast<int32_t>(random() % 3);
+        if (seed % 2 == 0) {
+          // Now and then a second sequence of the last source.
+          if (source == nullptr || random() % 4 > 0) {
+            source = &world.MakeSource(1 + static_cast<int64_t>(random() % (room / 2)),
+                                       static_cast<int32_t>(random() % 3 * 100));
+          }
+          room -= (static_cast<int64_t>(source->tokens.size()) + kBlockSize - 1) / kBlockSize *
+                  kBlockSize;
+        }
         const int64_t prompt = 1 + static_cast<int64_t>(random() % (room - 1));
         const int64_t output = 1 + static_cast<int64_t>(random() % (room - prompt));
-        live.push_back(&world.Add(prompt, output, static_cast<int32_t>(random() % 3 * 100),
-                                  static_cast<int32_t>(random() % 3)));
+        live.push_back(
+            seed % 2 == 0
+                ? &world.Add(*source, prompt, output, priority)
+                : &world.Add(prompt, output, static_cast<int32_t>(random() % 3 * 100), priority));
         ++num_added;
       }
       world.Step(1 + static_cast<int32_t>(random() % 16));
