@@ -330,6 +330,7 @@ absl::Status Engine::Impl::LoadReserved(const ModelSource& source,
   ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(source.path));
   auto model = std::make_shared<LoadedModel>();
   ASSIGN_OR_RETURN(model->tokenizer, ReadTokenizer(*checkpoint));
+  ASSIGN_OR_RETURN(model->target_tokenizer, ReadTargetTokenizer(*checkpoint));
   ASSIGN_OR_RETURN(model->sentence, ReadSentenceConfig(*checkpoint));
   ASSIGN_OR_RETURN(const std::optional<std::string> generation_config,
                    checkpoint->ReadFile("generation_config.json"));

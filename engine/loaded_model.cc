@@ -52,6 +52,13 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTokenizer(const Checkpoint& check
   return nullptr;
 }
 
+absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTargetTokenizer(const Checkpoint& checkpoint) {
+  constexpr absl::string_view kFile = "target_tokenizer.json";
+  ASSIGN_OR_RETURN(const std::optional<std::string> json, checkpoint.ReadFile(kFile));
+  if (!json.has_value()) return nullptr;
+  return CreateTokenizer(*json, absl::StrCat(checkpoint.path(), "/", kFile));
+}
+
 absl::Status CheckCanEncode(const ModelDescription& model) {
   if (model.can_encode) return absl::OkStatus();
   return absl::FailedPreconditionError(

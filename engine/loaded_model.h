@@ -22,7 +22,8 @@ namespace attendant::engine {
 // the counters at the end are constant once the model is loaded.
 struct LoadedModel {
   ModelDescription description;
-  std::unique_ptr<Tokenizer> tokenizer;  // null if the checkpoint has none
+  std::unique_ptr<Tokenizer> tokenizer;         // null if the checkpoint has none
+  std::unique_ptr<Tokenizer> target_tokenizer;  // of what is generated; null if that is `tokenizer`
   SentenceConfig sentence;
   GenerationConfig generation;
   GenerationLimits generation_limits;
@@ -59,6 +60,10 @@ class InFlight {
 // its options), else vocab.json and merges.txt (GPT-2's), else what a GGUF file carries; null if
 // there is none of these.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTokenizer(const Checkpoint& checkpoint);
+
+// The tokenizer of what an encoder-decoder writes (target_tokenizer.json); null if that is the one
+// of its sources.
+absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTargetTokenizer(const Checkpoint& checkpoint);
 
 // FAILED_PRECONDITION that says what the model serves instead.
 absl::Status CheckCanEncode(const ModelDescription& model);

@@ -78,9 +78,43 @@ class DecodingSteps : public Decoding {
   Output output_;
 };
 
+// The template of `languages` with the tokens of these two. Nothing is between the texts of a pair.
+absl::StatusOr<std::unique_ptr<PostProcessor>> FrameSource(const SourceLanguages& languages,
+                                                           absl::string_view source_language,
+                                                           absl::string_view target_language) {
+  const Languages& known = languages.languages;
+  std::optional<int32_t> source, target;
+  if (known.default_source.empty() && !source_language.empty()) {
+    return absl::InvalidArgumentError(
+        "source_language is given, but this model takes target_language alone");
+  }
+  if (source_language.empty()) source_language = known.default_source;
+  if (!source_language.empty()) {
+    ASSIGN_OR_RETURN(source, known.IdOf("source_language", source_language));
+  }
+  if (!target_language.empty()) {
+    ASSIGN_OR_RETURN(target, known.IdOf("target_language", target_language));
+  }
+  std::vector<TemplatePiece> single, pair;
+  for (TemplatePiece piece : languages.frame) {
+    if (piece.id == SourceLanguages::kSource || piece.id == SourceLanguages::kTarget) {
+      const std::optional<int32_t>& id = piece.id == SourceLanguages::kSource ? source : target;
+      if (!id.has_value()) continue;
+      piece.id = *id;
+    }
+    single.push_back(piece);
+    pair.push_back(piece);
+    if (piece.id < 0) pair.push_back({-1, /*sequence=*/1});
+  }
+  return CreateTemplateProcessing(std::move(single), std::move(pair));
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> PipelineTokenizer::Create(TokenizerParts parts) {
+  if (parts.languages.has_value()) {
+    ASSIGN_OR_RETURN(parts.post_processor, FrameSource(*parts.languages, "", ""));
+  }
   ASSIGN_OR_RETURN(AddedTokens added_tokens,
                    AddedTokens::Create(parts.added_tokens, *parts.model, parts.normalizer.get()));
   if (parts.decoder == nullptr) parts.decoder = CreateJoiningDecoder();
@@ -113,6 +147,7 @@ PipelineTokenizer::PipelineTokenizer(TokenizerParts parts, AddedTokens added_tok
       model_(std::move(parts.model)),
       post_processor_(std::move(parts.post_processor)),
       decoder_(std::move(parts.decoder)),
+      languages_(std::move(parts.languages)),
       added_tokens_(std::move(added_tokens)) {
   if (post_processor_ == nullptr || !post_processor_->trims_offsets()) return;
   space_counts_.resize(model_->vocabulary().end_id());
@@ -178,10 +213,10 @@ absl::StatusOr<TokenRun> PipelineTokenizer::EncodeText(absl::string_view text, i
 }
 
 absl::StatusOr<Encoding> PipelineTokenizer::PostProcess(
-    const std::array<absl::string_view, 2>& texts, bool add_special_tokens,
-    std::vector<TokenRun> runs) const {
-  if (post_processor_ != nullptr)
-    RETURN_IF_ERROR(post_processor_->Process(texts, add_special_tokens, runs));
+    const PostProcessor* post_processor, const std::array<absl::string_view, 2>& texts,
+    bool add_special_tokens, std::vector<TokenRun> runs) {
+  if (post_processor != nullptr)
+    RETURN_IF_ERROR(post_processor->Process(texts, add_special_tokens, runs));
   size_t size = 0;
   for (const TokenRun& run : runs) size += run.size();
   Encoding encoding;
@@ -207,7 +242,8 @@ absl::StatusOr<Encoding> PipelineTokenizer::Encode(absl::string_view text,
   RETURN_IF_ERROR(CheckText("text", text));
   std::vector<TokenRun> runs(1);
   ASSIGN_OR_RETURN(runs[0], EncodeText(text, 0));
-  return PostProcess({text, absl::string_view()}, add_special_tokens, std::move(runs));
+  return PostProcess(post_processor_.get(), {text, absl::string_view()}, add_special_tokens,
+                     std::move(runs));
 }
 
 absl::StatusOr<Encoding> PipelineTokenizer::EncodePair(absl::string_view text,
@@ -218,7 +254,25 @@ absl::StatusOr<Encoding> PipelineTokenizer::EncodePair(absl::string_view text,
   std::vector<TokenRun> runs(2);
   ASSIGN_OR_RETURN(runs[0], EncodeText(text, 0));
   ASSIGN_OR_RETURN(runs[1], EncodeText(text_pair, 1));
-  return PostProcess({text, text_pair}, add_special_tokens, std::move(runs));
+  return PostProcess(post_processor_.get(), {text, text_pair}, add_special_tokens, std::move(runs));
+}
+
+const Languages* PipelineTokenizer::languages() const {
+  return languages_.has_value() ? &languages_->languages : nullptr;
+}
+
+absl::StatusOr<Encoding> PipelineTokenizer::EncodeSource(absl::string_view text,
+                                                         absl::string_view source_language,
+                                                         absl::string_view target_language) const {
+  if (!languages_.has_value())
+    return Tokenizer::EncodeSource(text, source_language, target_language);
+  ASSIGN_OR_RETURN(const std::unique_ptr<PostProcessor> frame,
+                   FrameSource(*languages_, source_language, target_language));
+  RETURN_IF_ERROR(CheckText("text", text));
+  std::vector<TokenRun> runs(1);
+  ASSIGN_OR_RETURN(runs[0], EncodeText(text, 0));
+  return PostProcess(frame.get(), {text, absl::string_view()}, /*add_special_tokens=*/true,
+                     std::move(runs));
 }
 
 int32_t PipelineTokenizer::num_special_tokens(bool is_pair) const {

@@ -20,6 +20,16 @@
 
 namespace attendant::engine {
 
+// How a translator's sources name their languages.
+struct SourceLanguages {
+  // Stand for the tokens of the languages in `frame`; left out where no language is given.
+  static constexpr int32_t kSource = -2;
+  static constexpr int32_t kTarget = -3;
+
+  Languages languages;
+  std::vector<TemplatePiece> frame;  // around the source
+};
+
 // What a tokenizer is made of. All but the model may be null: that stage is then left out.
 struct TokenizerParts {
   std::vector<AddedToken> added_tokens;
@@ -28,6 +38,7 @@ struct TokenizerParts {
   std::unique_ptr<Model> model;
   std::unique_ptr<PostProcessor> post_processor;
   std::unique_ptr<Decoder> decoder;
+  std::optional<SourceLanguages> languages;  // then the post-processor is made of their frame
 };
 
 // text -> normalizer -> pre-tokenizer -> model -> post-processor -> ids -> decoder -> text.
@@ -40,6 +51,9 @@ class PipelineTokenizer : public Tokenizer {
   absl::StatusOr<Encoding> Encode(absl::string_view text, bool add_special_tokens) const override;
   absl::StatusOr<Encoding> EncodePair(absl::string_view text, absl::string_view text_pair,
                                       bool add_special_tokens) const override;
+  const Languages* languages() const override;
+  absl::StatusOr<Encoding> EncodeSource(absl::string_view text, absl::string_view source_language,
+                                        absl::string_view target_language) const override;
   int32_t num_special_tokens(bool is_pair) const override;
   absl::StatusOr<std::string> Decode(absl::Span<const int32_t> ids,
                                      bool skip_special_tokens) const override;
@@ -58,14 +72,16 @@ class PipelineTokenizer : public Tokenizer {
 
   static SpaceCounts CountSpaces(absl::string_view token);
   absl::StatusOr<TokenRun> EncodeText(absl::string_view text, int sequence) const;
-  absl::StatusOr<Encoding> PostProcess(const std::array<absl::string_view, 2>& texts,
-                                       bool add_special_tokens, std::vector<TokenRun> runs) const;
+  static absl::StatusOr<Encoding> PostProcess(const PostProcessor* post_processor,
+                                              const std::array<absl::string_view, 2>& texts,
+                                              bool add_special_tokens, std::vector<TokenRun> runs);
 
   const std::unique_ptr<Normalizer> normalizer_;
   const std::unique_ptr<PreTokenizer> pre_tokenizer_;
   const std::unique_ptr<Model> model_;
   const std::unique_ptr<PostProcessor> post_processor_;
   const std::unique_ptr<Decoder> decoder_;
+  const std::optional<SourceLanguages> languages_;
   const AddedTokens added_tokens_;
   absl::string_view kind_ = model_->kind();
   std::vector<SpaceCounts> space_counts_;  // by id, if the post-processor asks for it

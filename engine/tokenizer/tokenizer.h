@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/btree_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
@@ -47,6 +48,23 @@ class Decoding {
   virtual std::string Finish() = 0;
 };
 
+// The languages of a multilingual translator, and how its decoder is told which one to write.
+struct Languages {
+  enum class Target {
+    kInSource,      // by a token at the start of the source: Marian's >>fra<<
+    kDecoderStart,  // its token is what the decoder starts with, in place of the model's: mBART
+    kFirstToken,    // its token is the first one generated, whatever the logits: M2M100, NLLB
+  };
+
+  absl::btree_map<std::string, int32_t> ids;  // "en", "eng_Latn", "en_XX" -> the language's token
+  Target target = Target::kFirstToken;
+  std::string default_source;  // of a source that is given none; empty if sources name no language
+  std::string default_target;  // as tokenizer_config.json states it; empty if it does not
+
+  // The token of `code`. INVALID_ARGUMENT, which starts with `field`, names the codes there are.
+  absl::StatusOr<int32_t> IdOf(absl::string_view field, absl::string_view code) const;
+};
+
 // Text <-> token ids, exactly as the `tokenizers` library computes them from the same
 // tokenizer.json: normalizer, pre-tokenizer, model (WordPiece, BPE, Unigram, WordLevel),
 // post-processor, decoder, added tokens. Truncation and padding stated in the file are ignored:
@@ -68,6 +86,18 @@ class Tokenizer {
                                           bool add_special_tokens) const = 0;
   virtual absl::StatusOr<Encoding> EncodePair(absl::string_view text, absl::string_view text_pair,
                                               bool add_special_tokens) const = 0;
+
+  // The languages it takes; null for all but multilingual translators.
+  virtual const Languages* languages() const { return nullptr; }
+
+  // `text` as the source of a translation, with special tokens: what Encode gives, but for the
+  // tokens of the languages. An empty code is the default's. INVALID_ARGUMENT names an unknown
+  // code, or one given to a tokenizer that takes none there: source_language to Marian's, either to
+  // any that has no languages. A target language is checked, and is in the result only if
+  // languages()->target is kInSource.
+  virtual absl::StatusOr<Encoding> EncodeSource(absl::string_view text,
+                                                absl::string_view source_language,
+                                                absl::string_view target_language) const;
 
   // How many special tokens the post-processor adds to a single text, and to a pair.
   virtual int32_t num_special_tokens(bool is_pair) const = 0;
