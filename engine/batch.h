@@ -2,6 +2,7 @@
 #define ATTENDANT_ENGINE_BATCH_H_
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -39,6 +40,9 @@ struct Batch {
   // The rows whose logits are wanted, ascending; decoders only.
   std::vector<int32_t> logit_rows;
 
+  // Cache blocks (from, to) that are copied, in this order, before anything else is done.
+  std::vector<std::pair<int32_t, int32_t>> block_copies;
+
   int32_t num_tokens() const { return static_cast<int32_t>(token_ids.size()); }
 
   // Empties the batch and keeps its memory.
@@ -48,6 +52,7 @@ struct Batch {
     type_ids.clear();
     sequences.clear();
     logit_rows.clear();
+    block_copies.clear();
   }
 };
 

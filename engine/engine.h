@@ -63,14 +63,14 @@ struct ModelDescription {
   std::string name;
   std::string path;
   std::string architecture;  // model_type
-  std::string kind;          // "encoder" or "decoder"
+  std::string kind;          // "encoder", "decoder" or "encoder-decoder"
   int64_t num_parameters = 0;
   DataType dtype = DataType::kFloat32;
   int64_t weight_bytes = 0;
   int64_t kv_cache_bytes = 0;
   int32_t max_tokens = 0;
   int32_t embedding_size = 0;  // 0 for a decoder that makes none
-  int32_t vocab_size = 0;
+  int32_t vocab_size = 0;  // of an encoder-decoder: the source's
   int32_t num_layers = 0;
   int32_t num_heads = 0;
   int32_t num_key_value_heads = 0;

@@ -66,13 +66,15 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
 
   ASSIGN_OR_RETURN(const ArchitectureSpec* spec, FindArchitecture(config.model_type));
   const bool is_decoder = spec->stack == Stack::kDecoder;
+  const bool has_sources = spec->encoder != nullptr;
   TransformerOptions transformer_options;
   transformer_options.dtype =
       source.dtype.value_or(CpuMultipliesBFloat16() ? DataType::kBFloat16 : DataType::kFloat32);
   // Prompts come in chunks; an encoder's input is computed whole.
+  const int32_t max_encoder_tokens = std::max(options.max_batch_tokens, description.max_tokens);
   transformer_options.max_batch_tokens =
-      is_decoder ? options.max_batch_tokens
-                 : std::max(options.max_batch_tokens, description.max_tokens);
+      is_decoder ? options.max_batch_tokens : max_encoder_tokens;
+  transformer_options.max_source_tokens = max_encoder_tokens;
   transformer_options.max_logit_rows = options.max_running_sequences;
   transformer_options.strict_kernels = options.strict_kernels;
   ASSIGN_OR_RETURN(
@@ -82,12 +84,14 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   description.name = source.name;
   description.path = source.path;
   description.architecture = config.model_type;
-  description.kind = is_decoder ? "decoder" : "encoder";
+  description.kind = has_sources ? "encoder-decoder" : is_decoder ? "decoder" : "encoder";
   description.num_parameters = transformer->num_parameters();
   description.dtype = transformer_options.dtype;
   description.weight_bytes = transformer->weight_bytes();
-  description.embedding_size = is_decoder ? 0 : config.hidden_size;
-  description.vocab_size = config.vocab_size;
+  description.embedding_size = is_decoder && !has_sources ? 0 : config.hidden_size;
+  // What requests bring are ids of the source.
+  description.vocab_size =
+      has_sources ? transformer->encoder()->config().vocab_size : config.vocab_size;
   description.num_layers = config.num_hidden_layers;
   description.num_heads = config.num_attention_heads;
   description.num_key_value_heads = config.num_key_value_heads;
@@ -98,8 +102,9 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   description.default_pooling = ToPooling(model->sentence.pooling);
   description.default_normalize = model->sentence.normalize;
   description.prompts = model->sentence.prompts;
-  description.can_encode = !is_decoder;
-  description.can_generate = is_decoder && transformer->has_language_model_head();
+  description.can_encode = !is_decoder || has_sources;
+  description.can_generate =
+      is_decoder && !has_sources && transformer->has_language_model_head();
   model->hidden_size = config.hidden_size;
   model->type_vocab_size = config.type_vocab_size;
   model->max_encode_bytes = options.max_encode_bytes;
@@ -107,18 +112,21 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   auto runner = std::unique_ptr<ModelRunner>(new ModelRunner(model));
   runner->workspace_bytes_ = transformer->workspace_bytes();
   runner->num_reference_kernels_ = transformer->num_reference_kernels();
-  if (!is_decoder) {
-    runner->network_ = std::make_unique<TransformerNetwork>(std::move(transformer), nullptr);
+  runner->transformer_ = std::move(transformer);
+  Transformer& top = *runner->transformer_;
+  if (Transformer* encoder = is_decoder ? top.encoder() : &top; encoder != nullptr) {
+    runner->encoder_ = std::make_unique<TransformerNetwork>(*encoder, nullptr);
     runner->encode_ =
-        std::make_unique<EncodeRunner>(*runner->network_, context, options.max_batch_tokens);
-  } else {
-    KvCacheOptions cache_options = transformer->cache_options(options.kv_cache_block_size);
-    ASSIGN_OR_RETURN(cache_options.num_blocks,
-                     NumBlocks(cache_options, options, description.max_tokens));
-    auto cache = std::make_unique<KvCache>(cache_options);
-    description.kv_cache_bytes = cache->size_bytes();
-    runner->network_ =
-        std::make_unique<TransformerNetwork>(std::move(transformer), std::move(cache));
+        std::make_unique<EncodeRunner>(*runner->encoder_, context, options.max_batch_tokens);
+  }
+  if (is_decoder) {
+    KvCacheOptions cache_options = top.cache_options(options.kv_cache_block_size);
+    // A sequence may be as long as the model takes, and so may its source.
+    const int64_t max_tokens = int64_t{description.max_tokens} * (has_sources ? 2 : 1);
+    ASSIGN_OR_RETURN(cache_options.num_blocks, NumBlocks(cache_options, options, max_tokens));
+    runner->cache_ = std::make_unique<KvCache>(cache_options);
+    description.kv_cache_bytes = runner->cache_->size_bytes();
+    runner->decoder_ = std::make_unique<TransformerNetwork>(top, runner->cache_.get());
     GenerateRunnerOptions runner_options;
     runner_options.scheduler.max_batch_tokens = options.max_batch_tokens;
     runner_options.scheduler.max_running_sequences =
@@ -127,7 +135,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
     runner_options.num_blocks = cache_options.num_blocks;
     runner_options.block_size = cache_options.block_size;
     runner_options.max_logit_rows = transformer_options.max_logit_rows;
-    runner->generate_ = std::make_unique<GenerateRunner>(*runner->network_, runner_options);
+    runner->generate_ = std::make_unique<GenerateRunner>(*runner->decoder_, runner_options);
     model->generation_limits = {
         .vocab_size = config.vocab_size,
         .context_tokens = description.max_tokens,

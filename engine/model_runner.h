@@ -33,8 +33,8 @@ class ModelRunner {
                                                            std::function<void(double)> progress);
 
   LoadedModel& model() { return *model_; }
-  EncodeRunner* encode() { return encode_.get(); }        // of an encoder
-  GenerateRunner* generate() { return generate_.get(); }  // of a decoder with a head
+  EncodeRunner* encode() { return encode_.get(); }        // if there is an encoder, else null
+  GenerateRunner* generate() { return generate_.get(); }  // if there is a decoder, else null
 
   void EndOverdue(absl::Time now);
   void EndAll(const absl::Status& status);
@@ -55,7 +55,10 @@ class ModelRunner {
   explicit ModelRunner(std::shared_ptr<LoadedModel> model) : model_(std::move(model)) {}
 
   const std::shared_ptr<LoadedModel> model_;
-  std::unique_ptr<Network> network_;
+  std::unique_ptr<Transformer> transformer_;  // an encoder, or a decoder, perhaps with its encoder
+  std::unique_ptr<KvCache> cache_;            // null without a decoder
+  std::unique_ptr<Network> encoder_;          // views of a stack, null without one
+  std::unique_ptr<Network> decoder_;
   std::unique_ptr<EncodeRunner> encode_;
   std::unique_ptr<GenerateRunner> generate_;
   int64_t workspace_bytes_ = 0;

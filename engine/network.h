@@ -2,8 +2,6 @@
 #define ATTENDANT_ENGINE_NETWORK_H_
 
 #include <cstdint>
-#include <memory>
-#include <utility>
 
 #include "absl/log/check.h"
 #include "absl/types/span.h"
@@ -36,23 +34,26 @@ class Network {
 
 class TransformerNetwork : public Network {
  public:
-  // `cache` is null for an encoder.
-  TransformerNetwork(std::unique_ptr<Transformer> transformer, std::unique_ptr<KvCache> cache)
-      : transformer_(std::move(transformer)), cache_(std::move(cache)) {}
+  // `cache` is null for an encoder. Both must outlive the network.
+  TransformerNetwork(Transformer& transformer, KvCache* cache)
+      : transformer_(transformer), cache_(cache) {}
 
-  int32_t vocab_size() const override { return transformer_->config().vocab_size; }
-  int32_t hidden_size() const override { return transformer_->config().hidden_size; }
-  int32_t num_layers() const override { return transformer_->config().num_hidden_layers; }
+  int32_t vocab_size() const override { return transformer_.config().vocab_size; }
+  int32_t hidden_size() const override { return transformer_.config().hidden_size; }
+  int32_t num_layers() const override { return transformer_.config().num_hidden_layers; }
   ConstMatrix Forward(const Batch& batch, HiddenStateObserver observer) override {
-    return transformer_->Forward(batch, cache_.get(), observer);
+    return transformer_.Forward(batch, cache_, observer);
   }
   Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) override {
-    return transformer_->Logits(hidden, rows);
+    return transformer_.Logits(hidden, rows);
+  }
+  void EncodeSources(const Batch& sources) override {
+    transformer_.EncodeSources(sources, *cache_);
   }
 
  private:
-  const std::unique_ptr<Transformer> transformer_;
-  const std::unique_ptr<KvCache> cache_;
+  Transformer& transformer_;
+  KvCache* const cache_;
 };
 
 }  // namespace attendant::engine

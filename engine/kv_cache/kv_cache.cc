@@ -1,5 +1,7 @@
 #include "engine/kv_cache/kv_cache.h"
 
+#include <cstring>
+
 #include "absl/log/check.h"
 
 namespace attendant::engine {
@@ -35,6 +37,18 @@ std::byte* KvCache::values(int32_t layer) {
 }
 
 int64_t KvCache::block_stride() const { return BlockValues(options_); }
+
+void KvCache::CopyBlock(int32_t from, int32_t to) {
+  CHECK(from >= 0 && from < options_.num_blocks && to >= 0 && to < options_.num_blocks)
+      << from << " to " << to << " of " << options_.num_blocks;
+  if (from == to) return;
+  const auto block_bytes = static_cast<int64_t>(block_stride() * SizeOf(options_.dtype));
+  for (int32_t layer = 0; layer < options_.num_layers; ++layer) {
+    for (std::byte* blocks : {keys(layer), values(layer)}) {
+      std::memcpy(blocks + to * block_bytes, blocks + from * block_bytes, block_bytes);
+    }
+  }
+}
 
 int64_t KvCache::size_bytes() const { return static_cast<int64_t>(buffer_.size_bytes()); }
 

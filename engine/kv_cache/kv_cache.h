@@ -35,6 +35,9 @@ class KvCache {
   int64_t block_stride() const;  // in values, from one block of a layer to the next
   int64_t size_bytes() const;
 
+  // Makes block `to` of every layer equal to block `from`.
+  void CopyBlock(int32_t from, int32_t to);
+
  private:
   KvCacheOptions options_;
   AlignedBuffer buffer_;

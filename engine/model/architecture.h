@@ -17,17 +17,25 @@ namespace attendant::engine {
 enum class Stack : uint8_t { kEncoder, kDecoder };
 
 // After the residual sum (Vaswani et al., 2017), or before each sublayer, and once more at the end.
-enum class NormPlacement : uint8_t { kPost, kPre };
+// kConfig: as norm_first of config.json says.
+enum class NormPlacement : uint8_t { kPost, kPre, kConfig };
 
 enum class NormKind : uint8_t { kLayerNorm, kRmsNorm };
-enum class PositionKind : uint8_t { kLearned, kRotary };
 
-// down(activation(up(x))), or down(activation(gate(x)) * up(x)).
-enum class FeedForwardKind : uint8_t { kPlain, kGated };
+// What is added to the token embeddings, or done to queries and keys. kNone: nothing; the scores
+// may have a relative bias.
+enum class PositionKind : uint8_t { kNone, kLearned, kSinusoidal, kRotary };
+
+// How the sines and cosines of a position lie in its row, position_tables.h.
+enum class SinusoidKind : uint8_t { kInterleaved, kHalves, kFairseq };
+
+// down(activation(up(x))), or down(activation(gate(x)) * up(x)). kConfig: as feed_forward_proj of
+// config.json says ("relu", "gated-gelu").
+enum class FeedForwardKind : uint8_t { kPlain, kGated, kConfig };
 
 // Which linear layers add a bias. kConfig: those that attention_bias and mlp_bias of config.json
-// say.
-enum class BiasKind : uint8_t { kAlways, kConfig };
+// say. kStored: those, and the norms, for which the checkpoint has one.
+enum class BiasKind : uint8_t { kNever, kAlways, kConfig, kStored };
 
 // How linear weights lie in the checkpoint: as torch.nn.Linear keeps them, or transposed, as
 // GPT-2's Conv1D does.
@@ -39,31 +47,48 @@ enum class WeightRole : uint8_t {
   kPositionEmbedding,
   kTypeEmbedding,
   kEmbeddingNorm,
+  kRelativeBias,  // one value for each bucket of distances and each head, shared by all layers
   kQuery,
   kKey,
   kValue,
   kQueryKeyValue,  // the three of them in one tensor, in this order
   kAttentionOutput,
   kAttentionNorm,
+  kCrossQuery,
+  kCrossKey,
+  kCrossValue,
+  kCrossQueryKeyValue,
+  kCrossOutput,
+  kCrossNorm,
   kGate,
   kUp,
   kDown,
   kFeedForwardNorm,
   kFinalNorm,
   kLanguageModelHead,
+  kLogitsBias,  // [1, vocab_size], if the checkpoint has it
 };
 
-// What a checkpoint calls a role, without ".weight" or ".bias"; "{}" is the layer's number.
+// What a checkpoint calls a role, without ".weight" or ".bias" ("weight" and "bias", where the name
+// ends in an underscore); "{}" is the layer's number. A role may stand several times: the first of
+// its names that the checkpoint has is taken.
 struct WeightName {
   WeightRole role;
   absl::string_view name;
+
+  // A checkpoint without it computes without it, or from what takes its place.
+  bool optional = false;
 };
 
-// What config.json calls a size.
+// What config.json calls a size. Alternatives are parted by '|': the first that is there is read.
+// An empty key is never there.
 struct ConfigKeys {
+  absl::string_view vocab_size = "vocab_size";
   absl::string_view hidden_size = "hidden_size";
   absl::string_view num_hidden_layers = "num_hidden_layers";
   absl::string_view num_attention_heads = "num_attention_heads";
+  absl::string_view num_key_value_heads = "";  // as many as there are queries' heads
+  absl::string_view head_dim = "";             // hidden_size / num_attention_heads
   absl::string_view intermediate_size = "intermediate_size";
   absl::string_view max_position_embeddings = "max_position_embeddings";
   absl::string_view norm_eps = "layer_norm_eps";
@@ -87,6 +112,8 @@ struct HeadTensor {
   absl::string_view class_part = "";
 };
 
+// An encoder-decoder is a decoder's row that names its encoder's, a row of its own that is read from
+// the same config.json and checkpoint.
 struct ArchitectureSpec {
   absl::string_view model_type;
   Stack stack = Stack::kEncoder;
@@ -97,6 +124,27 @@ struct ArchitectureSpec {
   BiasKind bias = BiasKind::kAlways;
   LinearLayout linear_layout = LinearLayout::kOutIn;
 
+  const ArchitectureSpec* encoder = nullptr;
+
+  SinusoidKind sinusoid = SinusoidKind::kInterleaved;
+
+  // The first rows of the position table that no token reads.
+  int32_t position_offset = 0;
+
+  // Whether scores are multiplied by 1/sqrt(head_dim).
+  bool scaled_scores = true;
+
+  // When config.json does not say whether token embeddings are multiplied by sqrt(hidden_size).
+  bool scale_embedding = false;
+
+  // Whether a tied head's logits are multiplied by 1/sqrt(hidden_size).
+  bool scale_tied_logits = false;
+
+  // When config.json does not say; it must where these are empty or 0.
+  absl::string_view activation = "";
+  float norm_eps = 0;
+  int32_t max_position_embeddings = 0;
+
   // When config.json does not say; only a decoder's head is ever tied.
   bool tie_word_embeddings = true;
 
@@ -104,6 +152,9 @@ struct ArchitectureSpec {
   absl::string_view prefix;
 
   absl::Span<const WeightName> weight_names;
+
+  // The roles of `weight_names` that this row of the family lacks.
+  absl::Span<const WeightRole> absent_roles;
   absl::Span<const HeadTensor> heads;
 
   // A part of the class, in config.json's `architectures`, that has the language-model head.
@@ -112,14 +163,16 @@ struct ArchitectureSpec {
   ConfigKeys config_keys;
   absl::Span<const FixedSetting> fixed_settings;
 
-  // The name of `role`; empty if the architecture has no such weights.
-  constexpr absl::string_view NameOf(WeightRole role) const {
-    for (const WeightName& weight : weight_names) {
-      if (weight.role == role) return weight.name;
+  // Whether the architecture has such weights, all of its checkpoints or some.
+  constexpr bool Has(WeightRole role) const {
+    for (WeightRole absent : absent_roles) {
+      if (absent == role) return false;
     }
-    return {};
+    for (const WeightName& weight : weight_names) {
+      if (weight.role == role) return true;
+    }
+    return false;
   }
-  constexpr bool Has(WeightRole role) const { return !NameOf(role).empty(); }
 };
 
 // The row of a model_type. UNIMPLEMENTED names it and lists those that are known.

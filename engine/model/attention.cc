@@ -20,6 +20,24 @@ double Llama3Frequency(const RopeScaling& scaling, double frequency) {
   return (1 - smooth) * frequency / scaling.factor + smooth * frequency;
 }
 
+AttentionOptions OptionsOf(const ArchitectureSpec& spec, const ModelConfig& config,
+                           DataType dtype) {
+  return {.num_heads = config.num_attention_heads,
+          .num_key_value_heads = config.num_key_value_heads,
+          .head_dim = config.head_dim,
+          .scale =
+              spec.scaled_scores ? 1.0f / std::sqrt(static_cast<float>(config.head_dim)) : 1.0f,
+          .dtype = dtype};
+}
+
+PagedKeysValues LayerOf(KvCache& cache, int32_t layer) {
+  return {.dtype = cache.options().dtype,
+          .keys = cache.keys(layer),
+          .values = cache.values(layer),
+          .block_size = cache.options().block_size,
+          .block_stride = cache.block_stride()};
+}
+
 }  // namespace
 
 std::vector<float> InverseFrequencies(const ModelConfig& config) {
@@ -43,12 +61,8 @@ std::vector<float> InverseFrequencies(const ModelConfig& config) {
 
 SelfAttention::SelfAttention(const ArchitectureSpec& spec, const ModelConfig& config,
                              DataType dtype, int32_t max_tokens)
-    : options_{.num_heads = config.num_attention_heads,
-               .num_key_value_heads = config.num_key_value_heads,
-               .head_dim = config.head_dim,
-               .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim)),
-               .causal = spec.stack == Stack::kDecoder,
-               .dtype = dtype} {
+    : options_(OptionsOf(spec, config, dtype)) {
+  options_.causal = spec.stack == Stack::kDecoder;
   if (spec.position == PositionKind::kRotary) inverse_frequencies_ = InverseFrequencies(config);
   sequences_.reserve(max_tokens);
 }
@@ -87,15 +101,55 @@ void SelfAttention::Apply(KernelContext& context, const LayerWeights& weights, i
   if (cache_ == nullptr) {
     Attention(context, options_, query, key, value, sequences_, attended);
   } else {
-    const PagedKeysValues paged = {.dtype = cache_->options().dtype,
-                                   .keys = cache_->keys(layer),
-                                   .values = cache_->values(layer),
-                                   .block_size = cache_->options().block_size,
-                                   .block_stride = cache_->block_stride()};
+    const PagedKeysValues paged = LayerOf(*cache_, layer);
     StoreKeysValues(context, options_, key, value, sequences_, paged);
     PagedAttention(context, options_, query, paged, sequences_, attended);
   }
   weights.attention_output.ApplyAdd(context, attended, residual);
+}
+
+CrossAttention::CrossAttention(const ArchitectureSpec& spec, const ModelConfig& config,
+                               DataType dtype, int32_t max_tokens)
+    : options_(OptionsOf(spec, config, dtype)) {
+  sequences_.reserve(max_tokens);
+}
+
+void CrossAttention::Store(KernelContext& context, const LayerWeights& weights, int32_t layer,
+                           ConstMatrix encoded, const Batch& sources, KvCache& cache,
+                           Workspace& workspace) {
+  const int64_t key_size = int64_t{options_.num_key_value_heads} * options_.head_dim;
+  const Matrix key_value = workspace.cross_key_value(static_cast<int32_t>(encoded.rows));
+  weights.cross->key_value.Apply(context, encoded, key_value);
+  sequences_.clear();
+  for (const BatchSequence& source : sources.sequences) {
+    sequences_.push_back({.query_start = source.query_start,
+                          .num_queries = source.num_queries,
+                          .num_keys = source.num_queries,
+                          .blocks = source.source_blocks});
+  }
+  StoreKeysValues(context, options_, key_value.Cols(0, key_size),
+                  key_value.Cols(key_size, key_size), sequences_, LayerOf(cache, layer));
+}
+
+void CrossAttention::Begin(const Batch& batch, KvCache& cache) {
+  cache_ = &cache;
+  sequences_.clear();
+  for (const BatchSequence& sequence : batch.sequences) {
+    sequences_.push_back({.query_start = sequence.query_start,
+                          .num_queries = sequence.num_queries,
+                          .num_keys = sequence.num_source_tokens,
+                          .blocks = sequence.source_blocks});
+  }
+}
+
+void CrossAttention::Apply(KernelContext& context, const LayerWeights& weights, int32_t layer,
+                           ConstMatrix input, Workspace& workspace, Matrix residual) {
+  const auto num_tokens = static_cast<int32_t>(input.rows);
+  const Matrix query = workspace.cross_query(num_tokens);
+  const Matrix attended = workspace.attention(num_tokens);
+  weights.cross->query.Apply(context, input, query);
+  PagedAttention(context, options_, query, LayerOf(*cache_, layer), sequences_, attended);
+  weights.cross->output.ApplyAdd(context, attended, residual);
 }
 
 }  // namespace attendant::engine

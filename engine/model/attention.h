@@ -47,6 +47,35 @@ class SelfAttention {
   KvCache* cache_ = nullptr;  // null for encoders
 };
 
+// The cross-attention sublayer of every layer of a decoder: queries from its own tokens, keys and
+// values from the source, which Store puts into the cache once.
+class CrossAttention {
+ public:
+  // As SelfAttention.
+  CrossAttention(const ArchitectureSpec& spec, const ModelConfig& config, DataType dtype,
+                 int32_t max_tokens);
+
+  // Stores the keys and values that layer number `layer` makes of the encoder's hidden states
+  // [num_tokens, hidden_size] of `sources`, in their source_blocks.
+  void Store(KernelContext& context, const LayerWeights& weights, int32_t layer,
+             ConstMatrix encoded, const Batch& sources, KvCache& cache, Workspace& workspace);
+
+  // Takes in the sequences of the step to come; `batch` and `cache` must stay until it is done.
+  void Begin(const Batch& batch, KvCache& cache);
+
+  // residual += attention(input), each sequence over its source.
+  //   input, residual  [num_tokens, hidden_size]; input may be residual
+  void Apply(KernelContext& context, const LayerWeights& weights, int32_t layer, ConstMatrix input,
+             Workspace& workspace, Matrix residual);
+
+ private:
+  AttentionOptions options_;
+
+  // Of the step.
+  std::vector<AttentionSequence> sequences_;
+  KvCache* cache_ = nullptr;
+};
+
 }  // namespace attendant::engine
 
 #endif  // ATTENDANT_ENGINE_MODEL_ATTENTION_H_

@@ -4,12 +4,12 @@
 
 namespace attendant::engine {
 
-void ApplyFeedForward(KernelContext& context, const ArchitectureSpec& spec,
-                      const ModelConfig& config, const LayerWeights& weights, ConstMatrix input,
-                      Workspace& workspace, Matrix residual) {
+void ApplyFeedForward(KernelContext& context, const ModelConfig& config,
+                      const LayerWeights& weights, ConstMatrix input, Workspace& workspace,
+                      Matrix residual) {
   Matrix intermediate = workspace.intermediate(static_cast<int32_t>(input.rows));
   weights.up.Apply(context, input, intermediate);
-  if (spec.feed_forward == FeedForwardKind::kGated) {
+  if (config.gated_feed_forward) {
     const Matrix gated = intermediate.Cols(0, config.intermediate_size);
     GatedActivation(context, intermediate, config.activation, gated);
     intermediate = gated;

@@ -3,7 +3,6 @@
 
 #include "engine/base/tensor.h"
 #include "engine/kernels/kernel_context.h"
-#include "engine/model/architecture.h"
 #include "engine/model/model_config.h"
 #include "engine/model/model_weights.h"
 #include "engine/model/workspace.h"
@@ -13,9 +12,9 @@ namespace attendant::engine {
 // The feed-forward sublayer: residual += down(activation(up(input))), or, gated,
 // residual += down(activation(gate(input)) * up(input)).
 //   input, residual  [num_tokens, hidden_size]; input may be residual
-void ApplyFeedForward(KernelContext& context, const ArchitectureSpec& spec,
-                      const ModelConfig& config, const LayerWeights& weights, ConstMatrix input,
-                      Workspace& workspace, Matrix residual);
+void ApplyFeedForward(KernelContext& context, const ModelConfig& config,
+                      const LayerWeights& weights, ConstMatrix input, Workspace& workspace,
+                      Matrix residual);
 
 }  // namespace attendant::engine
 

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/architecture.h"
 #include "engine/model/json_object.h"
@@ -23,8 +24,23 @@ constexpr int32_t kMaxPositions = 1 << 24;
 constexpr int32_t kMaxTypes = 1 << 16;
 constexpr float kMaxRopeTheta = 1e12f;
 constexpr float kMaxRopeFactor = 1e6f;
+constexpr int32_t kMaxRelativeBuckets = 1 << 12;
 
-absl::StatusOr<Activation> ReadActivation(const JsonObject& json, absl::string_view key) {
+// Of the tables that are computed and not read, so that no file is there to be as large as they.
+constexpr int64_t kMaxTableValues = int64_t{1} << 28;
+
+// The first of the keys, parted by '|', that config.json has, or the last.
+absl::string_view FindKey(const JsonObject& json, absl::string_view keys) {
+  absl::string_view found;
+  for (absl::string_view key : absl::StrSplit(keys, '|')) {
+    found = key;
+    if (json.Has(key)) break;
+  }
+  return found;
+}
+
+absl::StatusOr<Activation> ReadActivation(const JsonObject& json, absl::string_view key,
+                                          absl::string_view fallback) {
   struct NamedActivation {
     absl::string_view name;
     Activation activation;
@@ -39,7 +55,9 @@ absl::StatusOr<Activation> ReadActivation(const JsonObject& json, absl::string_v
       {"silu", Activation::kSilu},
       {"swish", Activation::kSilu},
   };
-  ASSIGN_OR_RETURN(const std::string name, json.String(key));
+  std::optional<std::string> absent;
+  if (!fallback.empty()) absent = std::string(fallback);
+  ASSIGN_OR_RETURN(const std::string name, json.String(key, absent));
   for (const NamedActivation& known : kActivations) {
     if (known.name == name) return known.activation;
   }
@@ -102,6 +120,60 @@ absl::Status ReadRotary(const JsonObject& json, ModelConfig& config) {
   return absl::OkStatus();
 }
 
+// feed_forward_proj says two things at once: "gated-gelu", whose activation is gelu_new, or "relu".
+absl::Status ReadFeedForward(const JsonObject& json, const ArchitectureSpec& spec,
+                             ModelConfig& config) {
+  if (spec.feed_forward != FeedForwardKind::kConfig) {
+    config.gated_feed_forward = spec.feed_forward == FeedForwardKind::kGated;
+    ASSIGN_OR_RETURN(config.activation,
+                     ReadActivation(json, spec.config_keys.activation, spec.activation));
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const std::string kind, json.String("feed_forward_proj", "relu"));
+  if (kind != "relu" && kind != "gated-gelu") {
+    return absl::UnimplementedError(absl::StrCat(json.Name("feed_forward_proj"), " is ",
+                                                 json.Text("feed_forward_proj"),
+                                                 "; relu and gated-gelu are built"));
+  }
+  config.gated_feed_forward = kind == "gated-gelu";
+  config.activation = config.gated_feed_forward ? Activation::kGeluTanh : Activation::kRelu;
+  return absl::OkStatus();
+}
+
+// The distances and buckets of a relative bias.
+absl::Status ReadRelativeBias(const JsonObject& json, const ArchitectureSpec& spec,
+                              ModelConfig& config) {
+  if (!spec.Has(WeightRole::kRelativeBias)) return absl::OkStatus();
+  ASSIGN_OR_RETURN(config.relative_attention_num_buckets,
+                   json.Int("relative_attention_num_buckets", 4, kMaxRelativeBuckets, 32));
+  ASSIGN_OR_RETURN(config.relative_attention_max_distance,
+                   json.Int("relative_attention_max_distance", 2, kMaxPositions, 128));
+  // Beyond exact distances, buckets grow with the logarithm of distance over their number.
+  if (config.relative_attention_max_distance <= config.relative_attention_num_buckets / 2) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(json.Name("relative_attention_max_distance"), " is ",
+                     config.relative_attention_max_distance,
+                     "; it must exceed half of relative_attention_num_buckets, ",
+                     config.relative_attention_num_buckets));
+  }
+  return absl::OkStatus();
+}
+
+// Bounds the tables that are computed from the sizes alone.
+absl::Status CheckTables(const JsonObject& json, const ArchitectureSpec& spec,
+                         const ModelConfig& config) {
+  int64_t values_a_position = 0;
+  if (spec.position == PositionKind::kSinusoidal) values_a_position = config.hidden_size;
+  if (spec.Has(WeightRole::kRelativeBias)) values_a_position = 2 * config.num_attention_heads;
+  if (values_a_position * config.max_position_embeddings <= kMaxTableValues) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(json.Name(FindKey(json, spec.config_keys.max_position_embeddings)), " is ",
+                   config.max_position_embeddings, "; the table of positions may have ",
+                   kMaxTableValues / values_a_position, " rows at this width"));
+}
+
 absl::Status CheckDivides(const JsonObject& json, absl::string_view divisor_key, int32_t divisor,
                           absl::string_view key, int32_t value) {
   if (value % divisor == 0) return absl::OkStatus();
@@ -124,51 +196,74 @@ absl::Status CheckFixedSettings(const JsonObject& json, const ArchitectureSpec& 
 
 absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view config_json) {
   ASSIGN_OR_RETURN(const JsonObject json, JsonObject::Parse("config.json", config_json));
+  ASSIGN_OR_RETURN(const std::string model_type, json.String("model_type"));
+  ASSIGN_OR_RETURN(const ArchitectureSpec* spec, FindArchitecture(model_type));
+  return ReadModelConfig(config_json, *spec);
+}
+
+absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view config_json,
+                                            const ArchitectureSpec& spec) {
+  ASSIGN_OR_RETURN(const JsonObject json, JsonObject::Parse("config.json", config_json));
   ModelConfig config;
   ASSIGN_OR_RETURN(config.model_type, json.String("model_type"));
-  ASSIGN_OR_RETURN(const ArchitectureSpec* spec, FindArchitecture(config.model_type));
-  RETURN_IF_ERROR(CheckFixedSettings(json, *spec));
+  RETURN_IF_ERROR(CheckFixedSettings(json, spec));
   ASSIGN_OR_RETURN(config.architectures, json.Strings("architectures"));
 
-  const ConfigKeys& keys = spec->config_keys;
-  ASSIGN_OR_RETURN(config.vocab_size, json.Int("vocab_size", 1, kMaxVocabSize));
-  ASSIGN_OR_RETURN(config.hidden_size, json.Int(keys.hidden_size, 1, kMaxHiddenSize));
-  ASSIGN_OR_RETURN(config.num_hidden_layers, json.Int(keys.num_hidden_layers, 1, kMaxLayers));
-  ASSIGN_OR_RETURN(config.num_attention_heads, json.Int(keys.num_attention_heads, 1, kMaxHeads));
-  ASSIGN_OR_RETURN(config.max_position_embeddings,
-                   json.Int(keys.max_position_embeddings, 1, kMaxPositions));
-  // GPT-2's n_inner is null for the usual four times the width.
+  const ConfigKeys& keys = spec.config_keys;
+  const absl::string_view heads_key = FindKey(json, keys.num_attention_heads);
+  const absl::string_view hidden_key = FindKey(json, keys.hidden_size);
+  ASSIGN_OR_RETURN(config.vocab_size, json.Int(FindKey(json, keys.vocab_size), 1, kMaxVocabSize));
+  ASSIGN_OR_RETURN(config.hidden_size, json.Int(hidden_key, 1, kMaxHiddenSize));
+  ASSIGN_OR_RETURN(config.num_hidden_layers,
+                   json.Int(FindKey(json, keys.num_hidden_layers), 1, kMaxLayers));
+  ASSIGN_OR_RETURN(config.num_attention_heads, json.Int(heads_key, 1, kMaxHeads));
+  std::optional<int32_t> positions;
+  if (spec.max_position_embeddings > 0) positions = spec.max_position_embeddings;
   ASSIGN_OR_RETURN(
-      config.intermediate_size,
-      json.Int(keys.intermediate_size, 1, kMaxIntermediateSize, 4 * config.hidden_size));
-  ASSIGN_OR_RETURN(config.norm_eps, json.PositiveNumber(keys.norm_eps, 1));
-  ASSIGN_OR_RETURN(config.activation, ReadActivation(json, keys.activation));
+      config.max_position_embeddings,
+      json.Int(FindKey(json, keys.max_position_embeddings), 1, kMaxPositions, positions));
+  // GPT-2's n_inner is null for the usual four times the width.
+  ASSIGN_OR_RETURN(config.intermediate_size,
+                   json.Int(FindKey(json, keys.intermediate_size), 1, kMaxIntermediateSize,
+                            4 * config.hidden_size));
+  std::optional<float> norm_eps;
+  if (spec.norm_eps > 0) norm_eps = spec.norm_eps;
+  ASSIGN_OR_RETURN(config.norm_eps, json.PositiveNumber(keys.norm_eps, 1, norm_eps));
+  RETURN_IF_ERROR(ReadFeedForward(json, spec, config));
+  RETURN_IF_ERROR(ReadRelativeBias(json, spec, config));
+  RETURN_IF_ERROR(CheckTables(json, spec, config));
+  config.norm_first = spec.norm_placement == NormPlacement::kPre;
+  if (spec.norm_placement == NormPlacement::kConfig) {
+    ASSIGN_OR_RETURN(config.norm_first, json.Bool("norm_first", false));
+  }
   ASSIGN_OR_RETURN(config.tie_word_embeddings,
-                   json.Bool("tie_word_embeddings", spec->tie_word_embeddings));
-  if (spec->Has(WeightRole::kTypeEmbedding)) {
+                   json.Bool("tie_word_embeddings", spec.tie_word_embeddings));
+  ASSIGN_OR_RETURN(config.scale_embedding, json.Bool("scale_embedding", spec.scale_embedding));
+  if (spec.scale_tied_logits) {
+    // Newer files tie always, and say apart whether to scale.
+    ASSIGN_OR_RETURN(config.scale_logits,
+                     json.Bool("scale_decoder_outputs", config.tie_word_embeddings));
+  }
+  if (spec.Has(WeightRole::kTypeEmbedding)) {
     ASSIGN_OR_RETURN(config.type_vocab_size, json.Int("type_vocab_size", 1, kMaxTypes));
   }
-  if (spec->bias == BiasKind::kConfig) {
+  if (spec.bias == BiasKind::kConfig) {
     ASSIGN_OR_RETURN(config.attention_bias, json.Bool("attention_bias", false));
     ASSIGN_OR_RETURN(config.mlp_bias, json.Bool("mlp_bias", false));
   }
 
-  // Heads that share keys and values, or have a size of their own, are a matter of rotary models.
-  const bool grouped = spec->position == PositionKind::kRotary;
-  if (!grouped || !json.Has("head_dim")) {
-    RETURN_IF_ERROR(CheckDivides(json, keys.num_attention_heads, config.num_attention_heads,
-                                 keys.hidden_size, config.hidden_size));
+  if (!json.Has(keys.head_dim)) {
+    RETURN_IF_ERROR(
+        CheckDivides(json, heads_key, config.num_attention_heads, hidden_key, config.hidden_size));
   }
-  config.head_dim = config.hidden_size / config.num_attention_heads;
-  config.num_key_value_heads = config.num_attention_heads;
-  if (grouped) {
-    ASSIGN_OR_RETURN(config.head_dim, json.Int("head_dim", 1, kMaxHeadDim, config.head_dim));
-    ASSIGN_OR_RETURN(config.num_key_value_heads,
-                     json.Int("num_key_value_heads", 1, kMaxHeads, config.num_attention_heads));
-    RETURN_IF_ERROR(CheckDivides(json, "num_key_value_heads", config.num_key_value_heads,
-                                 keys.num_attention_heads, config.num_attention_heads));
-    RETURN_IF_ERROR(ReadRotary(json, config));
-  }
+  ASSIGN_OR_RETURN(config.head_dim,
+                   json.Int(keys.head_dim, 1, kMaxHeadDim,
+                            config.hidden_size / config.num_attention_heads));
+  ASSIGN_OR_RETURN(config.num_key_value_heads, json.Int(keys.num_key_value_heads, 1, kMaxHeads,
+                                                        config.num_attention_heads));
+  RETURN_IF_ERROR(CheckDivides(json, keys.num_key_value_heads, config.num_key_value_heads,
+                               heads_key, config.num_attention_heads));
+  if (spec.position == PositionKind::kRotary) RETURN_IF_ERROR(ReadRotary(json, config));
   return config;
 }
 

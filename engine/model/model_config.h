@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "engine/kernels/activation.h"
+#include "engine/model/architecture.h"
 
 namespace attendant::engine {
 
@@ -21,8 +22,8 @@ struct RopeScaling {
   int32_t original_max_position_embeddings = 0;
 };
 
-// The sizes of a model, by the names that config.json gives them (a family's own spellings, such as
-// GPT-2's n_embd, are settled by its architecture).
+// The sizes of one stack of a model, by the names that config.json gives them (a family's own
+// spellings, such as GPT-2's n_embd, are settled by its architecture).
 struct ModelConfig {
   std::string model_type;
   std::vector<std::string> architectures;  // the classes it was saved from: "LlamaForCausalLM"
@@ -39,6 +40,12 @@ struct ModelConfig {
   float rope_theta = 10000.0f;
   RopeScaling rope_scaling;
   Activation activation = Activation::kGeluErf;
+  bool norm_first = false;          // before the sublayers, not after the sums
+  bool gated_feed_forward = false;  // down(activation(gate(x)) * up(x))
+  bool scale_embedding = false;     // token embeddings times sqrt(hidden_size)
+  bool scale_logits = false;        // logits over sqrt(hidden_size)
+  int32_t relative_attention_num_buckets = 0;
+  int32_t relative_attention_max_distance = 0;
   bool tie_word_embeddings = true;
   bool attention_bias = false;
   bool mlp_bias = false;
@@ -47,7 +54,11 @@ struct ModelConfig {
 // Reads and checks the contents of config.json. Every size is within bounds that keep products of
 // sizes within 63 bits. INVALID_ARGUMENT names field, value and limit; UNIMPLEMENTED a model_type,
 // an activation, a kind of rope_scaling or another setting that is not built.
+//
+// The first form reads the row of the file's model_type: of an encoder-decoder, its decoder.
 absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view config_json);
+absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view config_json,
+                                            const ArchitectureSpec& spec);
 
 }  // namespace attendant::engine
 

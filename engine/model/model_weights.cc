@@ -1,6 +1,8 @@
 #include "engine/model/model_weights.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -9,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "engine/base/status_macros.h"
+#include "engine/model/position_tables.h"
 
 namespace attendant::engine {
 namespace {
@@ -39,14 +42,46 @@ bool SavedFrom(const ModelConfig& config, absl::string_view class_part) {
                      [&](const std::string& name) { return absl::StrContains(name, class_part); });
 }
 
+// The tensor of a name in a table of WeightNames; `suffix` is "weight" or "bias".
+std::string TensorName(absl::string_view name, absl::string_view suffix) {
+  return absl::StrCat(name, absl::EndsWith(name, "_") ? "" : ".", suffix);
+}
+
+// Of the names that `role` may have, each behind each prefix, the first that has weights in the
+// checkpoint; the very first if none has.
+std::string FindName(const Checkpoint& checkpoint, const ArchitectureSpec& spec,
+                     absl::Span<const absl::string_view> prefixes, WeightRole role,
+                     int32_t layer = 0) {
+  std::string first;
+  for (const WeightName& weight : spec.weight_names) {
+    if (weight.role != role) continue;
+    for (absl::string_view prefix : prefixes) {
+      std::string name = absl::StrReplaceAll(absl::StrCat(prefix, weight.name),
+                                             {{"{}", absl::StrCat(layer)}});
+      if (checkpoint.TensorShape(TensorName(name, "weight"))) return name;
+      if (first.empty()) first = std::move(name);
+    }
+  }
+  return first;
+}
+
+// Heads stand beside the stack, without its prefix.
+std::string FindHeadName(const Checkpoint& checkpoint, const ArchitectureSpec& spec) {
+  return FindName(checkpoint, spec, {""}, WeightRole::kLanguageModelHead);
+}
+
 // A model saved from the head's class must have the head; others may.
 bool HasLanguageModelHead(const Checkpoint& checkpoint, const ArchitectureSpec& spec,
                           const ModelConfig& config) {
-  const absl::string_view name = spec.NameOf(WeightRole::kLanguageModelHead);
-  if (name.empty()) return false;
+  if (!spec.Has(WeightRole::kLanguageModelHead)) return false;
   return config.tie_word_embeddings || SavedFrom(config, spec.language_model_class) ||
-         checkpoint.TensorShape(absl::StrCat(name, ".weight")).has_value();
+         checkpoint.TensorShape(TensorName(FindHeadName(checkpoint, spec), "weight")).has_value();
 }
+
+struct EmbeddingOptions {
+  int64_t first_row = 0;  // rows before it are dropped
+  float scale = 1.0f;
+};
 
 // Walks over the tensors of a model in a fixed order. The same walk is taken twice: with kCheck it
 // only compares names and shapes and counts, with kPack it reads.
@@ -61,7 +96,7 @@ class WeightReader {
         config_(config),
         options_(options),
         context_(context),
-        prefix_(FindPrefix(checkpoint, spec)) {}
+        prefixes_(FindPrefixes(checkpoint, spec)) {}
 
   absl::StatusOr<ModelWeights> Walk(Mode mode, const std::function<void(double)>& progress) {
     mode_ = mode;
@@ -73,7 +108,7 @@ class WeightReader {
     for (int32_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
       RETURN_IF_ERROR(ReadLayer(layer, weights_.layers[layer]));
     }
-    if (spec_.Has(WeightRole::kFinalNorm)) {
+    if (Has(WeightRole::kFinalNorm)) {
       ASSIGN_OR_RETURN(weights_.final_norm, ReadNorm(NameOf(WeightRole::kFinalNorm)));
     }
     RETURN_IF_ERROR(ReadLanguageModelHead());
@@ -87,27 +122,62 @@ class WeightReader {
     int64_t out_features;
   };
 
-  // Checkpoints of a bare model lack the prefix that those of a task have. Whichever form names the
-  // token embeddings is taken for all.
-  static std::string FindPrefix(const Checkpoint& checkpoint, const ArchitectureSpec& spec) {
-    const std::string bare = absl::StrCat(spec.NameOf(WeightRole::kTokenEmbedding), ".weight");
-    return checkpoint.TensorShape(bare) ? "" : std::string(spec.prefix);
+  // Checkpoints of a bare model lack the prefix that those of a task have. The form that names the
+  // token embeddings comes first.
+  static std::array<absl::string_view, 2> FindPrefixes(const Checkpoint& checkpoint,
+                                                       const ArchitectureSpec& spec) {
+    const std::string bare = FindName(checkpoint, spec, {""}, WeightRole::kTokenEmbedding);
+    if (checkpoint.TensorShape(TensorName(bare, "weight"))) return {"", spec.prefix};
+    return {spec.prefix, ""};
   }
 
   std::string NameOf(WeightRole role, int32_t layer = 0) const {
-    return absl::StrReplaceAll(absl::StrCat(prefix_, spec_.NameOf(role)),
-                               {{"{}", absl::StrCat(layer)}});
+    return FindName(checkpoint_, spec_, prefixes_, role, layer);
+  }
+
+  bool IsStored(WeightRole role) const {
+    return checkpoint_.TensorShape(TensorName(NameOf(role), "weight")).has_value();
+  }
+
+  // Whether the model has these weights; where they are optional, whether this checkpoint does.
+  bool Has(WeightRole role) const {
+    if (!spec_.Has(role)) return false;
+    const bool optional =
+        std::any_of(spec_.weight_names.begin(), spec_.weight_names.end(),
+                    [&](const WeightName& weight) { return weight.role == role && weight.optional; });
+    return !optional || IsStored(role);
+  }
+
+  bool HasBias(const std::string& name, bool by_config) const {
+    switch (spec_.bias) {
+      case BiasKind::kNever:
+        return false;
+      case BiasKind::kAlways:
+        return true;
+      case BiasKind::kConfig:
+        return by_config;
+      case BiasKind::kStored:
+        return checkpoint_.TensorShape(TensorName(name, "bias")).has_value();
+    }
+    return true;
   }
 
   absl::Status ReadEmbeddings() {
-    ASSIGN_OR_RETURN(weights_.token_embedding, ReadEmbedding(WeightRole::kTokenEmbedding,
-                                                             config_.vocab_size, options_.dtype));
+    const float scale =
+        config_.scale_embedding ? std::sqrt(static_cast<float>(config_.hidden_size)) : 1.0f;
+    ASSIGN_OR_RETURN(weights_.token_embedding,
+                     ReadEmbedding(WeightRole::kTokenEmbedding, config_.vocab_size, options_.dtype,
+                                   {.scale = scale}));
     // The small tables stay exact: they cost little, and are added to every token.
-    if (spec_.Has(WeightRole::kPositionEmbedding)) {
+    if (Has(WeightRole::kPositionEmbedding)) {
       ASSIGN_OR_RETURN(weights_.position_embedding,
                        ReadEmbedding(WeightRole::kPositionEmbedding,
-                                     config_.max_position_embeddings, DataType::kFloat32));
+                                     config_.max_position_embeddings, DataType::kFloat32,
+                                     {.first_row = spec_.position_offset}));
+    } else if (spec_.position == PositionKind::kSinusoidal) {
+      weights_.position_embedding = ComputePositions();
     }
+    if (spec_.Has(WeightRole::kRelativeBias)) RETURN_IF_ERROR(ReadRelativeBias());
     if (spec_.Has(WeightRole::kTypeEmbedding)) {
       ASSIGN_OR_RETURN(
           weights_.type_embedding,
@@ -119,17 +189,39 @@ class WeightReader {
     return absl::OkStatus();
   }
 
+  EmbeddingTable ComputePositions() {
+    if (mode_ == Mode::kCheck) return {};
+    const int64_t num_rows = config_.max_position_embeddings;
+    const std::vector<float> table = SinusoidalPositions(spec_.sinusoid, spec_.position_offset,
+                                                         num_rows, config_.hidden_size);
+    return KeepTable(ConstMatrix(table.data(), num_rows, config_.hidden_size), DataType::kFloat32);
+  }
+
+  absl::Status ReadRelativeBias() {
+    const int64_t num_buckets = config_.relative_attention_num_buckets;
+    const int64_t num_heads = config_.num_attention_heads;
+    matrix_.clear();
+    RETURN_IF_ERROR(ReadTensor(TensorName(NameOf(WeightRole::kRelativeBias), "weight"),
+                               {num_buckets, num_heads}, matrix_));
+    if (mode_ == Mode::kCheck) return absl::OkStatus();
+    weights_.relative_bias = RelativeBiasByDistance(
+        ConstMatrix(matrix_.data(), num_buckets, num_heads), spec_.stack == Stack::kEncoder,
+        config_.relative_attention_max_distance, config_.max_position_embeddings);
+    weights_.packed_bytes +=
+        static_cast<int64_t>(weights_.relative_bias.size() * sizeof(float));
+    return absl::OkStatus();
+  }
+
   absl::Status ReadLayer(int32_t layer, LayerWeights& weights) {
     const int64_t hidden = config_.hidden_size;
     const int64_t query = int64_t{config_.num_attention_heads} * config_.head_dim;
     const int64_t key = int64_t{config_.num_key_value_heads} * config_.head_dim;
-    const bool always = spec_.bias == BiasKind::kAlways;
-    const bool attention_bias = always || config_.attention_bias;
-    const bool mlp_bias = always || config_.mlp_bias;
+    const bool attention_bias = config_.attention_bias;
+    const bool mlp_bias = config_.mlp_bias;
 
     std::vector<LinearPart> query_key_value = {
         {WeightRole::kQuery, query}, {WeightRole::kKey, key}, {WeightRole::kValue, key}};
-    if (spec_.Has(WeightRole::kQueryKeyValue)) {
+    if (IsFused(WeightRole::kQueryKeyValue, WeightRole::kQuery, layer)) {
       query_key_value = {{WeightRole::kQueryKeyValue, query + 2 * key}};
     }
     ASSIGN_OR_RETURN(weights.query_key_value,
@@ -138,9 +230,10 @@ class WeightReader {
                      ReadLinear(layer, {{WeightRole::kAttentionOutput, hidden}}, query,
                                 attention_bias, Activation::kNone));
     ASSIGN_OR_RETURN(weights.attention_norm, ReadNorm(NameOf(WeightRole::kAttentionNorm, layer)));
+    if (spec_.encoder != nullptr) RETURN_IF_ERROR(ReadCross(layer, weights.cross.emplace()));
 
     const int64_t intermediate = config_.intermediate_size;
-    if (spec_.feed_forward == FeedForwardKind::kGated) {
+    if (config_.gated_feed_forward) {
       ASSIGN_OR_RETURN(
           weights.up,
           ReadLinear(layer, {{WeightRole::kGate, intermediate}, {WeightRole::kUp, intermediate}},
@@ -156,56 +249,129 @@ class WeightReader {
     return absl::OkStatus();
   }
 
-  absl::Status ReadLanguageModelHead() {
-    if (!HasLanguageModelHead(checkpoint_, spec_, config_)) return absl::OkStatus();
-    std::string name = absl::StrCat(spec_.NameOf(WeightRole::kLanguageModelHead), ".weight");
-    const bool tied = config_.tie_word_embeddings && !checkpoint_.TensorShape(name);
-    if (tied) name = absl::StrCat(NameOf(WeightRole::kTokenEmbedding), ".weight");
+  // Whether the layer's queries, keys and values are in one tensor, where they may be in either.
+  bool IsFused(WeightRole fused, WeightRole apart, int32_t layer) const {
+    if (!spec_.Has(fused) || !spec_.Has(apart)) return spec_.Has(fused);
+    return !checkpoint_.TensorShape(TensorName(NameOf(apart, layer), "weight")).has_value();
+  }
 
-    const int64_t num_parameters = weights_.num_parameters;
-    matrix_.clear();
-    RETURN_IF_ERROR(ReadTensor(name, {config_.vocab_size, config_.hidden_size}, matrix_));
-    if (tied) weights_.num_parameters = num_parameters;
-    ASSIGN_OR_RETURN(weights_.language_model_head,
-                     Pack(name, config_.vocab_size, {}, Activation::kNone));
+  // Queries read the target, keys and values the source: two linear layers, though they may have
+  // been stored as one.
+  absl::Status ReadCross(int32_t layer, LayerWeights::Cross& cross) {
+    const int64_t hidden = config_.hidden_size;
+    const int64_t query = int64_t{config_.num_attention_heads} * config_.head_dim;
+    const int64_t key = int64_t{config_.num_key_value_heads} * config_.head_dim;
+    std::vector<LinearPart> parts = {{WeightRole::kCrossQuery, query},
+                                     {WeightRole::kCrossKey, key},
+                                     {WeightRole::kCrossValue, key}};
+    if (IsFused(WeightRole::kCrossQueryKeyValue, WeightRole::kCrossQuery, layer)) {
+      parts = {{WeightRole::kCrossQueryKeyValue, query + 2 * key}};
+    }
+    RETURN_IF_ERROR(Gather(layer, parts, hidden, config_.attention_bias));
+    const std::string name = NameOf(parts.front().role, layer);
+    ASSIGN_OR_RETURN(cross.query, Pack(name, 0, query, hidden, Activation::kNone));
+    ASSIGN_OR_RETURN(cross.key_value, Pack(name, query, 2 * key, hidden, Activation::kNone));
+    ASSIGN_OR_RETURN(cross.output, ReadLinear(layer, {{WeightRole::kCrossOutput, hidden}}, query,
+                                              config_.attention_bias, Activation::kNone));
+    ASSIGN_OR_RETURN(cross.norm, ReadNorm(NameOf(WeightRole::kCrossNorm, layer)));
     return absl::OkStatus();
   }
 
-  absl::StatusOr<EmbeddingTable> ReadEmbedding(WeightRole role, int64_t num_rows, DataType dtype) {
+  absl::Status ReadLanguageModelHead() {
+    if (!HasLanguageModelHead(checkpoint_, spec_, config_)) return absl::OkStatus();
+    const std::string head = FindHeadName(checkpoint_, spec_);
+    std::string name = TensorName(head, "weight");
+    const bool tied = config_.tie_word_embeddings && !checkpoint_.TensorShape(name);
+    if (tied) name = TensorName(NameOf(WeightRole::kTokenEmbedding), "weight");
+
+    const int64_t num_parameters = weights_.num_parameters;
     matrix_.clear();
-    RETURN_IF_ERROR(ReadTensor(absl::StrCat(NameOf(role), ".weight"),
-                               {num_rows, config_.hidden_size}, matrix_));
+    bias_.clear();
+    RETURN_IF_ERROR(ReadTensor(name, {config_.vocab_size, config_.hidden_size}, matrix_));
+    if (tied) weights_.num_parameters = num_parameters;
+    if (config_.scale_logits) Scale(1.0f / std::sqrt(static_cast<float>(config_.hidden_size)));
+    RETURN_IF_ERROR(ReadLogitsBias(TensorName(head, "bias")));
+    ASSIGN_OR_RETURN(weights_.language_model_head,
+                     Pack(name, 0, config_.vocab_size, config_.hidden_size, Activation::kNone));
+    return absl::OkStatus();
+  }
+
+  // The head's own bias, or one that stands apart; both may be absent.
+  absl::Status ReadLogitsBias(const std::string& own) {
+    if (spec_.bias == BiasKind::kStored && checkpoint_.TensorShape(own)) {
+      return ReadTensor(own, {config_.vocab_size}, bias_);
+    }
+    for (const WeightName& weight : spec_.weight_names) {
+      if (weight.role != WeightRole::kLogitsBias) continue;
+      const std::string name(weight.name);
+      if (!checkpoint_.TensorShape(name)) continue;
+      return ReadTensor(name, {1, config_.vocab_size}, bias_);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<EmbeddingTable> ReadEmbedding(WeightRole role, int64_t num_rows, DataType dtype,
+                                               const EmbeddingOptions& options = {}) {
+    const int64_t hidden = config_.hidden_size;
+    matrix_.clear();
+    RETURN_IF_ERROR(ReadTensor(TensorName(NameOf(role), "weight"),
+                               {options.first_row + num_rows, hidden}, matrix_));
     if (mode_ == Mode::kCheck) return EmbeddingTable();
-    EmbeddingTable table(ConstMatrix(matrix_.data(), num_rows, config_.hidden_size), dtype);
+    Scale(options.scale);
+    return KeepTable(ConstMatrix(matrix_.data() + options.first_row * hidden, num_rows, hidden),
+                     dtype);
+  }
+
+  EmbeddingTable KeepTable(ConstMatrix values, DataType dtype) {
+    EmbeddingTable table(values, dtype);
     weights_.packed_bytes += static_cast<int64_t>(table.size_bytes());
     return table;
+  }
+
+  // Multiplies what was gathered in `matrix_`.
+  void Scale(float factor) {
+    if (factor == 1.0f) return;
+    for (float& value : matrix_) value *= factor;
   }
 
   // Parts that read the same input lie below each other in one packed matrix.
   absl::StatusOr<Linear> ReadLinear(int32_t layer, absl::Span<const LinearPart> parts,
                                     int64_t in_features, bool has_bias, Activation activation) {
+    RETURN_IF_ERROR(Gather(layer, parts, in_features, has_bias));
     int64_t out_features = 0;
     for (const LinearPart& part : parts) out_features += part.out_features;
-    std::vector<float> bias;
-    matrix_.clear();
-    if (mode_ == Mode::kPack) matrix_.reserve(out_features * in_features);
-    for (const LinearPart& part : parts) {
-      const std::string name = NameOf(part.role, layer);
-      RETURN_IF_ERROR(ReadMatrix(absl::StrCat(name, ".weight"), part.out_features, in_features));
-      if (has_bias) {
-        RETURN_IF_ERROR(ReadTensor(absl::StrCat(name, ".bias"), {part.out_features}, bias));
-      }
-    }
-    return Pack(NameOf(parts.front().role, layer), out_features, bias, activation);
+    return Pack(NameOf(parts.front().role, layer), 0, out_features, in_features, activation);
   }
 
-  // Packs the rows gathered in `matrix_`.
-  absl::StatusOr<Linear> Pack(const std::string& name, int64_t out_features,
-                              absl::Span<const float> bias, Activation activation) {
+  // Gathers the parts' weights in `matrix_` and their biases, if they have any, in `bias_`.
+  absl::Status Gather(int32_t layer, absl::Span<const LinearPart> parts, int64_t in_features,
+                      bool has_bias) {
+    int64_t out_features = 0;
+    for (const LinearPart& part : parts) out_features += part.out_features;
+    bias_.clear();
+    matrix_.clear();
+    if (mode_ == Mode::kPack) matrix_.reserve(out_features * in_features);
+    // Whether there is a bias is one question for all parts.
+    has_bias = HasBias(NameOf(parts.front().role, layer), has_bias);
+    for (const LinearPart& part : parts) {
+      const std::string name = NameOf(part.role, layer);
+      RETURN_IF_ERROR(ReadMatrix(TensorName(name, "weight"), part.out_features, in_features));
+      if (has_bias) {
+        RETURN_IF_ERROR(ReadTensor(TensorName(name, "bias"), {part.out_features}, bias_));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Packs rows [first, first + out_features) of what was gathered.
+  absl::StatusOr<Linear> Pack(const std::string& name, int64_t first, int64_t out_features,
+                              int64_t in_features, Activation activation) {
     if (mode_ == Mode::kCheck) return Linear();
-    const int64_t in_features = static_cast<int64_t>(matrix_.size()) / out_features;
+    const ConstMatrix weight(matrix_.data() + first * in_features, out_features, in_features);
+    absl::Span<const float> bias = bias_;
+    if (!bias.empty()) bias = bias.subspan(first, out_features);
     auto linear = Linear::Create(
-        context_, ConstMatrix(matrix_.data(), out_features, in_features), bias,
+        context_, weight, bias,
         {.dtype = options_.dtype, .activation = activation, .strict = options_.strict_kernels});
     if (!linear.ok()) {
       return absl::Status(linear.status().code(),
@@ -219,7 +385,9 @@ class WeightReader {
   absl::StatusOr<NormWeights> ReadNorm(const std::string& name) {
     NormWeights norm;
     RETURN_IF_ERROR(ReadNormVector(name, ".weight", ".gamma", norm.weight));
-    if (spec_.norm == NormKind::kLayerNorm) {
+    const bool no_bias = spec_.norm == NormKind::kRmsNorm ||
+                         (spec_.bias == BiasKind::kStored && !HasBias(name, false));
+    if (!no_bias) {
       RETURN_IF_ERROR(ReadNormVector(name, ".bias", ".beta", norm.bias));
     }
     return norm;
@@ -285,7 +453,7 @@ class WeightReader {
   const ModelConfig& config_;
   const LoadWeightsOptions& options_;
   KernelContext& context_;
-  const std::string prefix_;
+  const std::array<absl::string_view, 2> prefixes_;
 
   Mode mode_ = Mode::kCheck;
   std::function<void(double)> progress_;
@@ -293,6 +461,7 @@ class WeightReader {
   int64_t num_elements_of_all_ = 0;  // counted in the walk before
   ModelWeights weights_;
   std::vector<float> matrix_;  // what is packed next
+  std::vector<float> bias_;    // its bias, or empty
   std::vector<float> stored_;  // before it is transposed
 };
 

@@ -19,7 +19,7 @@
 
 namespace attendant::engine {
 
-// The weights of a model as the step reads them. How the checkpoint stored them - transposed, fused
+// The weights of one stack as the step reads them. How the checkpoint stored them - transposed, fused
 // or apart, tied, under older names - is settled here; Transformer has one case.
 
 struct NormWeights {
@@ -34,6 +34,17 @@ struct LayerWeights {
   Linear attention_output;
   NormWeights attention_norm;
 
+  // Cross-attention, of an encoder-decoder's decoder: queries [num_attention_heads * head_dim,
+  // hidden_size] from the target; keys, then values, [2 * num_key_value_heads * head_dim,
+  // hidden_size] from the source.
+  struct Cross {
+    Linear query;
+    Linear key_value;
+    Linear output;
+    NormWeights norm;
+  };
+  std::optional<Cross> cross;
+
   // [intermediate_size, hidden_size], or twice the rows: those of the gate, then those of up.
   Linear up;
   Linear down;
@@ -45,6 +56,7 @@ struct ModelWeights {
   std::optional<EmbeddingTable> position_embedding;
   std::optional<EmbeddingTable> type_embedding;
   std::optional<NormWeights> embedding_norm;
+  std::vector<float> relative_bias;  // RelativeBiasByDistance; empty without
   std::vector<LayerWeights> layers;
   std::optional<NormWeights> final_norm;
   std::optional<Linear> language_model_head;
@@ -68,7 +80,7 @@ absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, const Arc
                                          const LoadWeightsOptions& options, KernelContext& context,
                                          const std::function<void(double)>& progress = nullptr);
 
-// The heads whose tensors the checkpoint carries, sorted: "lm", "masked_lm", "pooler",
+// The heads, of those that the row of config's model_type names, whose tensors the checkpoint carries, sorted: "lm", "masked_lm", "pooler",
 // "question_answering", "sequence_classification", "token_classification". A decoder whose head is
 // tied to its embeddings has "lm".
 std::vector<std::string> FindHeads(const Checkpoint& checkpoint, const ArchitectureSpec& spec,

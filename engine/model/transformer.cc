@@ -16,15 +16,19 @@ namespace attendant::engine {
 
 struct Transformer::Impl {
   Impl(const ArchitectureSpec& spec, ModelConfig config, std::vector<std::string> heads,
-       ModelWeights weights, const TransformerOptions& options, KernelContext& context)
+       ModelWeights weights, const TransformerOptions& options, KernelContext& context,
+       std::unique_ptr<Transformer> encoder)
       : spec(spec),
         config(std::move(config)),
         heads(std::move(heads)),
         weights(std::move(weights)),
         options(options),
         context(context),
+        encoder(std::move(encoder)),
         attention(spec, this->config, options.dtype, options.max_batch_tokens),
-        workspace(spec, this->config, options.max_batch_tokens, options.max_logit_rows,
+        cross_attention(spec, this->config, options.dtype, options.max_batch_tokens),
+        workspace(spec, this->config, options.max_batch_tokens,
+                  this->encoder == nullptr ? 0 : options.max_source_tokens, options.max_logit_rows,
                   this->weights.language_model_head.has_value()) {}
 
   void Embed(const Batch& batch, Matrix hidden);
@@ -39,7 +43,9 @@ struct Transformer::Impl {
   const ModelWeights weights;
   const TransformerOptions options;
   KernelContext& context;
+  const std::unique_ptr<Transformer> encoder;
   SelfAttention attention;
+  CrossAttention cross_attention;
   Workspace workspace;
 };
 
@@ -63,21 +69,28 @@ void Transformer::Impl::RunLayer(int32_t layer, Matrix hidden) {
   attention.Apply(context, layer_weights, layer, input, workspace, hidden);
   NormAfter(layer_weights.attention_norm, hidden);
 
+  if (encoder != nullptr) {
+    const NormWeights& norm = layer_weights.cross->norm;
+    input = NormBefore(norm, hidden);
+    cross_attention.Apply(context, layer_weights, layer, input, workspace, hidden);
+    NormAfter(norm, hidden);
+  }
+
   input = NormBefore(layer_weights.feed_forward_norm, hidden);
-  ApplyFeedForward(context, spec, config, layer_weights, input, workspace, hidden);
+  ApplyFeedForward(context, config, layer_weights, input, workspace, hidden);
   NormAfter(layer_weights.feed_forward_norm, hidden);
 }
 
 // What the sublayer reads: the residual stream, or its norm.
 ConstMatrix Transformer::Impl::NormBefore(const NormWeights& norm, Matrix hidden) {
-  if (spec.norm_placement == NormPlacement::kPost) return hidden;
+  if (!config.norm_first) return hidden;
   const Matrix normed = workspace.normed(static_cast<int32_t>(hidden.rows));
   Norm(norm, hidden, normed);
   return normed;
 }
 
 void Transformer::Impl::NormAfter(const NormWeights& norm, Matrix hidden) {
-  if (spec.norm_placement == NormPlacement::kPost) Norm(norm, hidden, hidden);
+  if (!config.norm_first) Norm(norm, hidden, hidden);
 }
 
 void Transformer::Impl::Norm(const NormWeights& norm, ConstMatrix x, Matrix y) {
@@ -91,30 +104,64 @@ void Transformer::Impl::Norm(const NormWeights& norm, ConstMatrix x, Matrix y) {
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Load(
     const Checkpoint& checkpoint, const TransformerOptions& options, KernelContext& context,
     std::function<void(double)> progress) {
-  ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(checkpoint.config_json()));
+  ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(checkpoint.config_json()));
   ASSIGN_OR_RETURN(const ArchitectureSpec* spec, FindArchitecture(config.model_type));
+  if (spec->encoder == nullptr) {
+    return LoadStack(checkpoint, *spec, options, context, nullptr, progress);
+  }
+  const auto half = [&](double begin) -> std::function<void(double)> {
+    if (progress == nullptr) return nullptr;
+    return [&progress, begin](double fraction) { progress(begin + fraction / 2); };
+  };
+  TransformerOptions encoder_options = options;
+  encoder_options.max_batch_tokens = options.max_source_tokens;
+  ASSIGN_OR_RETURN(std::unique_ptr<Transformer> encoder,
+                   LoadStack(checkpoint, *spec->encoder, encoder_options, context, nullptr,
+                             half(0)));
+  return LoadStack(checkpoint, *spec, options, context, std::move(encoder), half(0.5));
+}
+
+absl::StatusOr<std::unique_ptr<Transformer>> Transformer::LoadStack(
+    const Checkpoint& checkpoint, const ArchitectureSpec& spec, const TransformerOptions& options,
+    KernelContext& context, std::unique_ptr<Transformer> encoder,
+    const std::function<void(double)>& progress) {
+  ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(checkpoint.config_json(), spec));
+  CHECK(encoder == nullptr || encoder->config().hidden_size == config.hidden_size)
+      << "the stacks of an architecture read their width from one key";
   ASSIGN_OR_RETURN(ModelWeights weights,
-                   LoadWeights(checkpoint, *spec, config,
+                   LoadWeights(checkpoint, spec, config,
                                {.dtype = options.dtype, .strict_kernels = options.strict_kernels},
                                context, progress));
-  std::vector<std::string> heads = FindHeads(checkpoint, *spec, config);
-  return std::unique_ptr<Transformer>(new Transformer(std::make_unique<Impl>(
-      *spec, std::move(config), std::move(heads), std::move(weights), options, context)));
+  std::vector<std::string> heads = FindHeads(checkpoint, spec, config);
+  return std::unique_ptr<Transformer>(
+      new Transformer(std::make_unique<Impl>(spec, std::move(config), std::move(heads),
+                                             std::move(weights), options, context,
+                                             std::move(encoder))));
 }
 
 Transformer::Transformer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Transformer::~Transformer() = default;
 
+Transformer* Transformer::encoder() { return impl_->encoder.get(); }
 const ModelConfig& Transformer::config() const { return impl_->config; }
 const ArchitectureSpec& Transformer::spec() const { return impl_->spec; }
 bool Transformer::has_language_model_head() const {
   return impl_->weights.language_model_head.has_value();
 }
 const std::vector<std::string>& Transformer::heads() const { return impl_->heads; }
-int64_t Transformer::num_parameters() const { return impl_->weights.num_parameters; }
-int64_t Transformer::weight_bytes() const { return impl_->weights.packed_bytes; }
-int64_t Transformer::workspace_bytes() const { return impl_->workspace.size_bytes(); }
-int32_t Transformer::num_reference_kernels() const { return impl_->weights.num_reference_kernels; }
+int64_t Transformer::num_parameters() const {
+  return impl_->weights.num_parameters + (impl_->encoder ? impl_->encoder->num_parameters() : 0);
+}
+int64_t Transformer::weight_bytes() const {
+  return impl_->weights.packed_bytes + (impl_->encoder ? impl_->encoder->weight_bytes() : 0);
+}
+int64_t Transformer::workspace_bytes() const {
+  return impl_->workspace.size_bytes() + (impl_->encoder ? impl_->encoder->workspace_bytes() : 0);
+}
+int32_t Transformer::num_reference_kernels() const {
+  return impl_->weights.num_reference_kernels +
+         (impl_->encoder ? impl_->encoder->num_reference_kernels() : 0);
+}
 
 KvCacheOptions Transformer::cache_options(int32_t block_size) const {
   CHECK(impl_->spec.stack == Stack::kDecoder) << "an encoder needs no cache";
@@ -125,6 +172,17 @@ KvCacheOptions Transformer::cache_options(int32_t block_size) const {
           .dtype = impl_->options.dtype};
 }
 
+void Transformer::EncodeSources(const Batch& sources, KvCache& cache) {
+  if (sources.num_tokens() == 0) return;
+  Impl& impl = *impl_;
+  CHECK(impl.encoder != nullptr) << "only an encoder-decoder has sources";
+  const ConstMatrix encoded = impl.encoder->Forward(sources, nullptr);
+  for (int32_t layer = 0; layer < impl.config.num_hidden_layers; ++layer) {
+    impl.cross_attention.Store(impl.context, impl.weights.layers[layer], layer, encoded, sources,
+                               cache, impl.workspace);
+  }
+}
+
 ConstMatrix Transformer::Forward(const Batch& batch, KvCache* cache) {
   return Forward(batch, cache, [](int32_t, ConstMatrix) {});
 }
@@ -132,11 +190,13 @@ ConstMatrix Transformer::Forward(const Batch& batch, KvCache* cache) {
 ConstMatrix Transformer::Forward(const Batch& batch, KvCache* cache, HiddenStateObserver observer) {
   Impl& impl = *impl_;
   CHECK_EQ(cache != nullptr, impl.spec.stack == Stack::kDecoder) << "decoders need a cache";
+  for (const auto& [from, to] : batch.block_copies) cache->CopyBlock(from, to);
   const Matrix hidden = impl.workspace.hidden(batch.num_tokens());
   if (batch.num_tokens() == 0) return hidden;
 
   impl.Embed(batch, hidden);
   impl.attention.Begin(batch, cache);
+  if (impl.encoder != nullptr) impl.cross_attention.Begin(batch, *cache);
   for (int32_t layer = 0; layer < impl.config.num_hidden_layers; ++layer) {
     observer(layer, hidden);
     impl.RunLayer(layer, hidden);

@@ -24,13 +24,15 @@ namespace attendant::engine {
 struct TransformerOptions {
   DataType dtype = DataType::kFloat32;  // of weights and products; or kBFloat16
   int32_t max_batch_tokens = 2048;      // activations are sized for a Batch of so many tokens
+  int32_t max_source_tokens = 2048;     // of an encoder-decoder: and for sources of so many
   int32_t max_logit_rows = 64;          // and for so many rows of logits
   bool strict_kernels = false;
 };
 
-// A transformer: embeddings, layers and, where the checkpoint has one, the language-model head. It
-// sees tokens and cache blocks, never requests. All methods but the accessors are for the thread
-// that owns the KernelContext.
+// A transformer: embeddings, layers and, where the checkpoint has one, the language-model head. Of
+// an encoder-decoder it is the decoder, and has the encoder, a transformer itself. It sees tokens
+// and cache blocks, never requests. All methods but the accessors are for the thread that owns the
+// KernelContext.
 class Transformer {
  public:
   // Checks every tensor against the config, then packs the weights one by one; `progress` is called
@@ -42,11 +44,17 @@ class Transformer {
       std::function<void(double)> progress = nullptr);
   ~Transformer();
 
+  // Null but for an encoder-decoder. It has no other owner: whoever runs it alone and whoever
+  // calls EncodeSources take turns.
+  Transformer* encoder();
+
   const ModelConfig& config() const;
   const ArchitectureSpec& spec() const;
   bool has_language_model_head() const;
   // What the checkpoint carries beside the stack, see FindHeads. Only "lm" is computed.
   const std::vector<std::string>& heads() const;
+
+  // Of an encoder-decoder: of both. Embeddings that the stacks share count for each.
   int64_t num_parameters() const;
   int64_t weight_bytes() const;     // packed
   int64_t workspace_bytes() const;  // activations and logits
@@ -55,6 +63,12 @@ class Transformer {
   // The cache that this model needs, but for num_blocks. Decoders only.
   KvCacheOptions cache_options(int32_t block_size) const;
 
+  // Encoder-decoders: runs the encoder over `sources` (at most max_source_tokens, each sequence
+  // whole) and stores the cross-attention keys and values that every decoder layer makes of its
+  // hidden states in the sequences' source_blocks of `cache`. A source of n tokens takes as many
+  // blocks as n tokens of the decoder's own.
+  void EncodeSources(const Batch& sources, KvCache& cache);
+
   // Sees the hidden states after the embeddings (layer 0) and after each layer (1 ...
   // num_hidden_layers; the last with the final norm applied), [num_tokens, hidden_size]; valid
   // during the call.
@@ -62,8 +76,9 @@ class Transformer {
 
   // Runs the stack over `batch` (at most max_batch_tokens) and returns its hidden states after the
   // final norm, [num_tokens, hidden_size]; valid until the next call. `cache` is null for encoders;
-  // for decoders the batch's own keys and values are stored into it. Ids and positions were checked
-  // by the caller. An empty batch gives no rows.
+  // for decoders the batch's block_copies are made in it first, and then the batch's own keys and
+  // values are stored into it. Ids and positions were checked by the caller. An empty batch gives no
+  // rows.
   ConstMatrix Forward(const Batch& batch, KvCache* cache);
   ConstMatrix Forward(const Batch& batch, KvCache* cache, HiddenStateObserver observer);
 
@@ -73,6 +88,10 @@ class Transformer {
 
  private:
   struct Impl;
+  static absl::StatusOr<std::unique_ptr<Transformer>> LoadStack(
+      const Checkpoint& checkpoint, const ArchitectureSpec& spec, const TransformerOptions& options,
+      KernelContext& context, std::unique_ptr<Transformer> encoder,
+      const std::function<void(double)>& progress);
   explicit Transformer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

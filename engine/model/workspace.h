@@ -15,8 +15,9 @@ namespace attendant::engine {
 // Each method gives the same memory every time, viewed with the number of rows that the step has.
 class Workspace {
  public:
+  // `max_source_tokens` is 0 but for the decoder of an encoder-decoder.
   Workspace(const ArchitectureSpec& spec, const ModelConfig& config, int32_t max_tokens,
-            int32_t max_logit_rows, bool has_language_model_head);
+            int32_t max_source_tokens, int32_t max_logit_rows, bool has_language_model_head);
 
   int64_t size_bytes() const { return static_cast<int64_t>(buffer_.size_bytes()); }
 
@@ -27,6 +28,10 @@ class Workspace {
   // Inside the attention sublayer.
   Matrix query_key_value(int32_t num_tokens) { return View(query_key_value_, num_tokens); }
   Matrix attention(int32_t num_tokens) { return View(attention_, num_tokens); }
+  // Inside the cross-attention sublayer, in the same memory; the second while sources are encoded,
+  // when no layer runs.
+  Matrix cross_query(int32_t num_tokens) { return View(cross_query_, num_tokens); }
+  Matrix cross_key_value(int32_t num_tokens) { return View(cross_key_value_, num_tokens); }
   // Inside the feed-forward sublayer, in the memory that attention no longer needs.
   Matrix intermediate(int32_t num_tokens) { return View(intermediate_, num_tokens); }
 
@@ -46,7 +51,8 @@ class Workspace {
 
   Matrix View(const Region& region, int32_t num_rows);
 
-  Region hidden_, normed_, query_key_value_, attention_, intermediate_, logit_hidden_, logits_;
+  Region hidden_, normed_, query_key_value_, attention_, cross_query_, cross_key_value_;
+  Region intermediate_, logit_hidden_, logits_;
   AlignedBuffer buffer_;
   std::vector<int32_t> zeros_;
 };

@@ -37,8 +37,11 @@ def first_good_seed(attempt):
     raise SystemExit("no seed of 200 makes a golden; the sizes or gains must change")
 
 
-def randomize(model, seed, gain, embedding_std=1.0):
-    """Gives every parameter a random value, norms and biases included, so that none is left out unnoticed."""
+def randomize(model, seed, gain, embedding_std=1.0, position_std=None, attention_gain=1.0):
+    """Gives every parameter a random value, norms and biases included, so that none is left out unnoticed.
+
+    A smaller `attention_gain` makes what attention adds smaller than what it is added to."""
+    position_std = embedding_std if position_std is None else position_std
     random = numpy.random.Generator(numpy.random.PCG64(seed))
     conv1d = {
         f"{name}.weight"
@@ -46,15 +49,19 @@ def randomize(model, seed, gain, embedding_std=1.0):
         if isinstance(module, transformers.pytorch_utils.Conv1D)
     }
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:  # a table that is computed
+            continue
         noise = torch.from_numpy(random.standard_normal(tuple(parameter.shape))).float()
         if parameter.dim() == 1:
             is_scale = name.endswith("weight")
             parameter.copy_(noise * 0.2 + (1.0 if is_scale else 0.0))
-        elif "embed" in name or ".wte" in name or ".wpe" in name:
-            parameter.copy_(noise * embedding_std)
+        elif any(part in name for part in ("embed", ".wte", ".wpe", "shared", "relative_attention_bias")):
+            parameter.copy_(noise * (position_std if "position" in name else embedding_std))
         else:
             fan_in = parameter.shape[0] if name in conv1d else parameter.shape[1]
             parameter.copy_(noise * (gain / math.sqrt(fan_in)))
+        if name.split(".")[-2] in ("out_proj", "o"):
+            parameter.mul_(attention_gain)
 
 
 def fetched_model(name):
@@ -121,10 +128,31 @@ def random_inputs(seed, vocab_size, token_types=False):
     return inputs
 
 
+def random_pairs(seed, config, start):
+    """Inputs of an encoder-decoder: a source of each of LENGTHS, and a target of another length that begins with `start`."""
+    inputs = random_inputs(seed, config["vocab_size"])
+    target_vocab_size = config.get("decoder_vocab_size") or config.get("target_vocab_size") or config["vocab_size"]
+    random = numpy.random.Generator(numpy.random.PCG64(20_000 + seed))
+    for input, length in zip(inputs.values(), (9, 1, 5, 33)):
+        ids = torch.from_numpy(random.integers(0, target_vocab_size, length))
+        ids[0] = start
+        input["decoder_input_ids"] = ids
+    return inputs
+
+
 def run(model, input):
     """What the model gives for one input: every tensor without its batch axis."""
     batch = {name: tensor[None] for name, tensor in input.items()}
     output = model(**batch, output_hidden_states=True, output_attentions=True)
+    if "decoder_input_ids" in input:
+        return {
+            "encoder_hidden_states": torch.stack(output.encoder_hidden_states).squeeze(1),
+            "hidden_states": torch.stack(output.decoder_hidden_states).squeeze(1),
+            "encoder_attentions": torch.stack(output.encoder_attentions).squeeze(1),  # [layers, heads, S, S]
+            "decoder_attentions": torch.stack(output.decoder_attentions).squeeze(1),  # [layers, heads, T, T]
+            "cross_attentions": torch.stack(output.cross_attentions).squeeze(1),  # [layers, heads, T, S]
+            "logits": output.logits[0],
+        }
     result = {
         "hidden_states": torch.stack(output.hidden_states).squeeze(1),  # [layers + 1, T, hidden]
         "attentions": torch.stack(output.attentions).squeeze(1),  # [layers, heads, T, T]
@@ -160,10 +188,24 @@ def greedy(model, ids, use_cache=False):
     return torch.cat(tokens), torch.stack(margins)
 
 
-def check_greedy(tokens, margins):
+def greedy_target(model, input):
+    """The same for an encoder-decoder: the target after its first token."""
+    tokens, margins = input["decoder_input_ids"][:1], []
+    encoded = model.get_encoder()(input_ids=input["input_ids"][None])
+    for _ in range(GREEDY_TOKENS):
+        output = model(encoder_outputs=encoded, decoder_input_ids=tokens[None], use_cache=False)
+        best = output.logits[0, -1].topk(2)
+        margins.append(best.values[0] - best.values[1])
+        tokens = torch.cat([tokens, best.indices[:1]])
+    return tokens[1:], torch.stack(margins)
+
+
+def check_greedy(tokens, margins, may_loop):
     """Refuses continuations that settle into a loop, or that rounding might change."""
     if margins.min() <= MIN_MARGIN:
         raise NoGood
+    if may_loop:
+        return
     tail = tokens[-32:].tolist()
     if any(tail[period:] == tail[:-period] for period in range(1, 17)):
         raise NoGood
@@ -234,7 +276,7 @@ def measure_stray(auto_class, folder, inputs, expected):
     for arithmetic, model in models.items():
         for name, input in inputs.items():
             found = run(model, input)
-            for tensor in ("hidden_states", "logits"):
+            for tensor in ("hidden_states", "encoder_hidden_states", "logits"):
                 if tensor not in found:
                     continue
                 for fact, measure in strays.items():
@@ -251,11 +293,14 @@ def make_expected(folder, auto_class, inputs, seed, generates):
     facts = {"seed": seed}
     for name, input in inputs.items():
         expected[name] = run(model, input)
-        for kind, vector in pooled(expected[name]["hidden_states"][-1]).items():
+        is_pair = "decoder_input_ids" in input
+        states = expected[name]["encoder_hidden_states" if is_pair else "hidden_states"]
+        for kind, vector in pooled(states[-1]).items():
             expected[name][f"pooled_{kind}"] = vector
         if generates:
-            tokens, margins = greedy(model, input["input_ids"])
-            check_greedy(tokens, margins)
+            tokens, margins = greedy_target(model, input) if is_pair else greedy(model, input["input_ids"])
+            # A random decoder that looks at one source and its own words soon repeats itself.
+            check_greedy(tokens, margins, may_loop=is_pair)
             expected[name]["greedy_ids"] = tokens
             expected[name]["greedy_margins"] = margins
     if generates:
@@ -267,7 +312,7 @@ def make_expected(folder, auto_class, inputs, seed, generates):
     tensors = {}
     for name, input in inputs.items():
         for key, tensor in {**input, **expected[name]}.items():
-            if key == "attentions" and len(input["input_ids"]) > LONGEST_MAPS:
+            if key.endswith("attentions") and len(input["input_ids"]) > LONGEST_MAPS:
                 continue
             tensors[f"{name}.{key}"] = tensor.contiguous().clone()
     save_file(tensors, folder / "expected.safetensors")

@@ -7,6 +7,7 @@
 namespace attendant::engine {
 
 // The rows of each family; registry.cc puts them together.
+absl::Span<const ArchitectureSpec> BartFamily();
 absl::Span<const ArchitectureSpec> BertFamily();
 absl::Span<const ArchitectureSpec> GptFamily();
 absl::Span<const ArchitectureSpec> LlamaFamily();

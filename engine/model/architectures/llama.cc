@@ -27,7 +27,11 @@ constexpr HeadTensor kHeads[] = {
     {"question_answering", "qa_outputs.weight"},
 };
 
-constexpr ConfigKeys kConfigKeys = {.norm_eps = "rms_norm_eps"};
+constexpr ConfigKeys kConfigKeys = {
+    .num_key_value_heads = "num_key_value_heads",
+    .head_dim = "head_dim",
+    .norm_eps = "rms_norm_eps",
+};
 
 constexpr ArchitectureSpec kFamily[] = {{
     .model_type = "llama",

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <vector>
@@ -79,22 +80,48 @@ TEST(RegistryTest, EveryArchitectureHasAGolden) {
   }
 }
 
+// Whether there are all the parts, or the one tensor that holds them.
+bool HasParts(const ArchitectureSpec& spec, WeightRole fused,
+              std::initializer_list<WeightRole> parts) {
+  const auto found = std::count_if(parts.begin(), parts.end(),
+                                   [&](WeightRole role) { return spec.Has(role); });
+  if (found != 0 && found != static_cast<int64_t>(parts.size())) return false;
+  return found != 0 || spec.Has(fused);
+}
+
+void ExpectNeededWeights(const ArchitectureSpec& spec) {
+  EXPECT_TRUE(HasParts(spec, WeightRole::kQueryKeyValue,
+                       {WeightRole::kQuery, WeightRole::kKey, WeightRole::kValue}));
+  for (WeightRole role :
+       {WeightRole::kTokenEmbedding, WeightRole::kAttentionOutput, WeightRole::kAttentionNorm,
+        WeightRole::kUp, WeightRole::kDown, WeightRole::kFeedForwardNorm}) {
+    EXPECT_TRUE(spec.Has(role));
+  }
+  if (spec.position != PositionKind::kSinusoidal) {
+    EXPECT_EQ(spec.Has(WeightRole::kPositionEmbedding), spec.position == PositionKind::kLearned);
+  }
+  if (spec.feed_forward != FeedForwardKind::kConfig) {
+    EXPECT_EQ(spec.Has(WeightRole::kGate), spec.feed_forward == FeedForwardKind::kGated);
+  }
+  if (spec.norm_placement != NormPlacement::kConfig) {
+    EXPECT_EQ(spec.Has(WeightRole::kFinalNorm), spec.norm_placement == NormPlacement::kPre);
+  }
+}
+
 TEST(RegistryTest, EveryArchitectureNamesTheWeightsItNeeds) {
   for (absl::string_view model_type : KnownModelTypes()) {
     SCOPED_TRACE(model_type);
     ASSERT_OK_AND_ASSIGN(const ArchitectureSpec* spec, FindArchitecture(model_type));
-    const bool fused = spec->Has(WeightRole::kQueryKeyValue);
-    for (WeightRole role : {WeightRole::kQuery, WeightRole::kKey, WeightRole::kValue}) {
-      EXPECT_NE(spec->Has(role), fused);
-    }
-    for (WeightRole role :
-         {WeightRole::kTokenEmbedding, WeightRole::kAttentionOutput, WeightRole::kAttentionNorm,
-          WeightRole::kUp, WeightRole::kDown, WeightRole::kFeedForwardNorm}) {
-      EXPECT_TRUE(spec->Has(role));
-    }
-    EXPECT_EQ(spec->Has(WeightRole::kPositionEmbedding), spec->position == PositionKind::kLearned);
-    EXPECT_EQ(spec->Has(WeightRole::kGate), spec->feed_forward == FeedForwardKind::kGated);
-    EXPECT_EQ(spec->Has(WeightRole::kFinalNorm), spec->norm_placement == NormPlacement::kPre);
+    ExpectNeededWeights(*spec);
+    if (spec->encoder == nullptr) continue;
+    ExpectNeededWeights(*spec->encoder);
+    EXPECT_EQ(spec->stack, Stack::kDecoder);
+    EXPECT_EQ(spec->encoder->stack, Stack::kEncoder);
+    EXPECT_TRUE(HasParts(*spec, WeightRole::kCrossQueryKeyValue,
+                         {WeightRole::kCrossQuery, WeightRole::kCrossKey,
+                          WeightRole::kCrossValue}));
+    EXPECT_TRUE(spec->Has(WeightRole::kCrossOutput));
+    EXPECT_TRUE(spec->Has(WeightRole::kCrossNorm));
   }
 }
 
@@ -162,22 +189,44 @@ class GoldenTest : public ::testing::TestWithParam<Golden> {
   // The worst of all inputs; of a model without a head, the logits do not stray.
   struct ModelStray {
     Stray hidden_states;
+    Stray encoder_hidden_states;
     Stray logits;
   };
+
+  // All layers of one stack, which count as one tensor.
+  static std::vector<float> AllStates(const Transformer& stack, const ModelRunner::Output& output) {
+    EXPECT_EQ(output.hidden_states.size(), stack.config().num_hidden_layers + 1);
+    std::vector<float> hidden_states;
+    for (const std::vector<float>& states : output.hidden_states) {
+      hidden_states.insert(hidden_states.end(), states.begin(), states.end());
+    }
+    return hidden_states;
+  }
+
+  // What the top stack reads: an encoder-decoder's is the target.
+  std::string TopIds(Transformer& model, const std::string& input) {
+    return input + (model.encoder() != nullptr ? ".decoder_input_ids" : ".input_ids");
+  }
+  std::vector<int32_t> SourceIds(Transformer& model, const std::string& input) {
+    if (model.encoder() == nullptr) return {};
+    return expected_->Ids(input + ".input_ids");
+  }
   ModelStray MeasureModel(DataType dtype) {
     const auto model = Load(dtype);
     ModelStray worst;
     for (const std::string& input : expected_->Inputs()) {
       const ModelRunner::Output output = ModelRunner::Run(
-          *model, expected_->Ids(input + ".input_ids"), expected_->Ids(input + ".token_type_ids"));
-      EXPECT_EQ(output.hidden_states.size(), model->config().num_hidden_layers + 1);
-      // All layers count as one tensor.
-      std::vector<float> hidden_states;
-      for (const std::vector<float>& states : output.hidden_states) {
-        hidden_states.insert(hidden_states.end(), states.begin(), states.end());
-      }
-      Worsen(Measure(hidden_states, expected_->Values(input + ".hidden_states")),
+          *model, expected_->Ids(TopIds(*model, input)), expected_->Ids(input + ".token_type_ids"),
+          SourceIds(*model, input));
+      Worsen(Measure(AllStates(*model, output), expected_->Values(input + ".hidden_states")),
              worst.hidden_states);
+      if (Transformer* encoder = model->encoder(); encoder != nullptr) {
+        const ModelRunner::Output encoded =
+            ModelRunner::Run(*encoder, expected_->Ids(input + ".input_ids"));
+        Worsen(Measure(AllStates(*encoder, encoded),
+                       expected_->Values(input + ".encoder_hidden_states")),
+               worst.encoder_hidden_states);
+      }
       if (!model->has_language_model_head()) continue;
       Worsen(Measure(output.logits, expected_->Values(input + ".logits")), worst.logits);
     }
@@ -191,15 +240,19 @@ class GoldenTest : public ::testing::TestWithParam<Golden> {
 TEST_P(GoldenTest, HiddenStatesAndLogitsInFloat) {
   const ModelStray stray = MeasureModel(DataType::kFloat32);
   ExpectWithin(stray.hidden_states, {2e-4, 2e-5});
+  ExpectWithin(stray.encoder_hidden_states, {2e-4, 2e-5});
   ExpectWithin(stray.logits, {2e-4, 2e-5});
 }
 
 TEST_P(GoldenTest, HiddenStatesAndLogitsInBFloat16) {
   const ModelStray stray = MeasureModel(DataType::kBFloat16);
   const Stray hidden_states = ReferenceStray("hidden_states");
+  const Stray encoder_hidden_states = ReferenceStray("encoder_hidden_states");
   const Stray logits = ReferenceStray("logits");
   ASSERT_GT(hidden_states.rms, 0);
   ExpectWithin(stray.hidden_states, {2 * hidden_states.largest, 2 * hidden_states.rms});
+  ExpectWithin(stray.encoder_hidden_states,
+               {2 * encoder_hidden_states.largest, 2 * encoder_hidden_states.rms});
   ExpectWithin(stray.logits, {2 * logits.largest, 2 * logits.rms});
 }
 
@@ -210,12 +263,16 @@ TEST_P(GoldenTest, GreedyTokensInFloat) {
     SCOPED_TRACE(input);
     const std::vector<int32_t> greedy = expected_->Ids(input + ".greedy_ids");
     ASSERT_EQ(greedy.size(), 64u);
-    EXPECT_EQ(ModelRunner::Greedy(*model, expected_->Ids(input + ".input_ids"), 64), greedy);
+    const std::vector<int32_t> prompt =
+        model->encoder() != nullptr ? std::vector<int32_t>{expected_->Ids(TopIds(*model, input))[0]}
+                                    : expected_->Ids(input + ".input_ids");
+    EXPECT_EQ(ModelRunner::Greedy(*model, prompt, 64, SourceIds(*model, input)), greedy);
   }
 }
 
 TEST_P(GoldenTest, PooledVectorsInFloat) {
-  const auto model = Load(DataType::kFloat32);
+  const auto loaded = Load(DataType::kFloat32);
+  Transformer* const model = loaded->encoder() != nullptr ? loaded->encoder() : loaded.get();
   const int64_t hidden_size = model->config().hidden_size;
   for (const std::string& input : expected_->Inputs()) {
     const ModelRunner::Output output = ModelRunner::Run(

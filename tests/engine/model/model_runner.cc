@@ -31,18 +31,15 @@ ModelRunner::ModelRunner(Transformer& model, int32_t max_tokens) : model_(model)
 std::vector<ModelRunner::Output> ModelRunner::Step(const std::vector<Piece>& pieces) {
   Batch batch;
   for (const Piece& piece : pieces) {
-    sequences_.resize(std::max<size_t>(sequences_.size(), piece.sequence + 1));
-    Sequence& sequence = sequences_[piece.sequence];
+    Sequence& sequence = SequenceAt(piece.sequence);
     const auto num_queries = static_cast<int32_t>(piece.ids.size());
-    while (cache_ && sequence.blocks.size() * kBlockSize < sequence.num_tokens + num_queries) {
-      CHECK(!free_blocks_.empty());
-      sequence.blocks.push_back(free_blocks_.back());
-      free_blocks_.pop_back();
-    }
+    if (cache_) Reserve(sequence.num_tokens + num_queries, sequence.blocks);
     batch.sequences.push_back({.query_start = batch.num_tokens(),
                                .num_queries = num_queries,
                                .num_past_tokens = sequence.num_tokens,
-                               .blocks = sequence.blocks});
+                               .blocks = sequence.blocks,
+                               .source_blocks = sequence.source_blocks,
+                               .num_source_tokens = sequence.num_source_tokens});
     for (int32_t i = 0; i < num_queries; ++i) {
       batch.token_ids.push_back(piece.ids[i]);
       batch.positions.push_back(sequence.num_tokens + i);
@@ -71,15 +68,52 @@ std::vector<ModelRunner::Output> ModelRunner::Step(const std::vector<Piece>& pie
   return outputs;
 }
 
+ModelRunner::Sequence& ModelRunner::SequenceAt(int index) {
+  sequences_.resize(std::max<size_t>(sequences_.size(), index + 1));
+  return sequences_[index];
+}
+
+// Blocks for so many tokens in all.
+void ModelRunner::Reserve(int32_t num_tokens, std::vector<int32_t>& blocks) {
+  while (static_cast<int32_t>(blocks.size()) * kBlockSize < num_tokens) {
+    CHECK(!free_blocks_.empty());
+    blocks.push_back(free_blocks_.back());
+    free_blocks_.pop_back();
+  }
+}
+
+void ModelRunner::EncodeSources(const std::vector<Piece>& sources) {
+  Batch batch;
+  for (const Piece& source : sources) SequenceAt(source.sequence);
+  for (const Piece& source : sources) {
+    Sequence& sequence = SequenceAt(source.sequence);
+    sequence.num_source_tokens = static_cast<int32_t>(source.ids.size());
+    Reserve(sequence.num_source_tokens, sequence.source_blocks);
+    batch.sequences.push_back({.query_start = batch.num_tokens(),
+                               .num_queries = sequence.num_source_tokens,
+                               .source_blocks = sequence.source_blocks,
+                               .num_source_tokens = sequence.num_source_tokens});
+    for (int32_t i = 0; i < sequence.num_source_tokens; ++i) {
+      batch.token_ids.push_back(source.ids[i]);
+      batch.positions.push_back(i);
+    }
+  }
+  model_.EncodeSources(batch, *cache_);
+}
+
 ModelRunner::Output ModelRunner::Run(Transformer& model, const std::vector<int32_t>& ids,
-                                     const std::vector<int32_t>& type_ids) {
-  ModelRunner runner(model, static_cast<int32_t>(ids.size()));
+                                     const std::vector<int32_t>& type_ids,
+                                     const std::vector<int32_t>& source) {
+  ModelRunner runner(model, static_cast<int32_t>(ids.size() + source.size()));
+  if (!source.empty()) runner.EncodeSources({{0, source}});
   return runner.Step({{0, ids, type_ids}})[0];
 }
 
 std::vector<int32_t> ModelRunner::Greedy(Transformer& model, const std::vector<int32_t>& ids,
-                                         int num_new_tokens) {
-  ModelRunner runner(model, static_cast<int32_t>(ids.size()) + num_new_tokens);
+                                         int num_new_tokens,
+                                         const std::vector<int32_t>& source) {
+  ModelRunner runner(model, static_cast<int32_t>(ids.size() + source.size()) + num_new_tokens);
+  if (!source.empty()) runner.EncodeSources({{0, source}});
   std::vector<int32_t> next = ids;
   std::vector<int32_t> output;
   const size_t vocab_size = model.config().vocab_size;

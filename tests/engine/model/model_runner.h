@@ -35,19 +35,28 @@ class ModelRunner {
   // All pieces in one step, packed in this order.
   std::vector<Output> Step(const std::vector<Piece>& pieces);
 
+  // Encoder-decoders: encodes the sources of sequences that have not begun, packed in this order.
+  void EncodeSources(const std::vector<Piece>& sources);
+
   // One sequence alone, in one step and a cache of its own.
   static Output Run(Transformer& model, const std::vector<int32_t>& ids,
-                    const std::vector<int32_t>& type_ids = {});
+                    const std::vector<int32_t>& type_ids = {},
+                    const std::vector<int32_t>& source = {});
 
-  // The greedy continuation of `ids`.
+  // The greedy continuation of `ids`, for encoder-decoders given `source`.
   static std::vector<int32_t> Greedy(Transformer& model, const std::vector<int32_t>& ids,
-                                     int num_new_tokens);
+                                     int num_new_tokens, const std::vector<int32_t>& source = {});
 
  private:
   struct Sequence {
     int32_t num_tokens = 0;
     std::vector<int32_t> blocks;
+    int32_t num_source_tokens = 0;
+    std::vector<int32_t> source_blocks;
   };
+
+  Sequence& SequenceAt(int index);
+  void Reserve(int32_t num_tokens, std::vector<int32_t>& blocks);
 
   Transformer& model_;
   std::unique_ptr<KvCache> cache_;  // null for encoders

@@ -50,7 +50,8 @@ class SharedCheckpointTest : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(
         model_,
         Transformer::Load(*checkpoint, {.dtype = dtype, .strict_kernels = true}, Context()));
-    for (const element item : parser_.load(*vectors)["cases"].get_array()) cases_.push_back(item);
+    vectors_ = parser_.load(*vectors);
+    for (const element item : vectors_["cases"].get_array()) cases_.push_back(item);
     ASSERT_FALSE(cases_.empty());
   }
 
@@ -60,6 +61,7 @@ class SharedCheckpointTest : public ::testing::Test {
   }
 
   simdjson::dom::parser parser_;
+  element vectors_;
   std::vector<element> cases_;
   std::unique_ptr<Transformer> model_;
 };
@@ -97,6 +99,25 @@ TEST_F(SharedCheckpointTest, Gpt2PlansItsProcesses) {
       ExpectNear(LastLogits(ids), Numbers<float>(item["first_step_logits"]), 2e-4);
     }
   }
+}
+
+TEST_F(SharedCheckpointTest, BartSpellsOutPhonemes) {
+  LoadOrSkip("bart-g2p-en-us", DataType::kFloat32);
+  ASSERT_NE(model_->encoder(), nullptr);
+  for (const element& item : cases_) {
+    const auto source = Numbers<int32_t>(item["input_ids"]);
+    // The start token, and what follows it up to the end token.
+    const auto ids = Numbers<int32_t>(item["greedy_ids"]);
+    const std::vector<int32_t> greedy(ids.begin() + 1, ids.end());
+    EXPECT_EQ(
+        ModelRunner::Greedy(*model_, {ids[0]}, static_cast<int>(greedy.size()), source), greedy);
+  }
+
+  const auto source = Numbers<int32_t>(cases_[0]["input_ids"]);
+  ExpectNear(ModelRunner::Run(*model_->encoder(), source).hidden_states.back(),
+             Numbers<float>(vectors_["encoder_last_hidden_first_case_token0_first16"]), 2e-4);
+  ExpectNear(ModelRunner::Run(*model_, {1}, {}, source).logits,
+             Numbers<float>(vectors_["decoder_logits_first_case_step0"]), 2e-4);
 }
 
 TEST_F(SharedCheckpointTest, BertLayoutEncoderGivesItsStates) {
