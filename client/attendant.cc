@@ -27,7 +27,8 @@ constexpr int kUsageError = 2;
 
 const std::vector<Command>& Commands() {
   static const auto* commands = new std::vector<Command>{
-      EncodeCommand(),     GenerateCommand(), AttendCommand(), TokenizeCommand(),
+      EncodeCommand(),     GenerateCommand(), TranslateCommand(), AttendCommand(), FillMaskCommand(),
+      AnswerCommand(),     ClassifyCommand(), RankCommand(),   TokenizeCommand(),
       DetokenizeCommand(), ModelsCommand(),   HealthCommand()};
   return *commands;
 }

@@ -1,8 +1,10 @@
 #include "client/attention_blocks.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -32,11 +34,39 @@ Layout LayoutOf(absl::Span<const int64_t> shape, bool has_heads, bool has_column
   return layout;
 }
 
-bool IsWithin(const v1::IndexRange& range, int64_t size) {
-  return 0 <= range.begin() && range.begin() < range.end() && range.end() <= size;
+bool IsWithin(int64_t begin, int64_t end, int64_t size) {
+  return 0 <= begin && begin < end && end <= size;
+}
+
+// Copies `values`, [num_heads, num_rows, columns], to where they are in `whole`, whose first row is
+// that of entry `batch`, head `head` and query `query`.
+template <typename T>
+void CopyRows(absl::Span<const T> values, const Layout& layout, int64_t batch, int64_t head,
+              int64_t num_heads, int64_t query, int64_t num_rows, T* whole) {
+  const int64_t head_size = num_rows * layout.columns;
+  for (int64_t i = 0; i < num_heads; ++i) {
+    const int64_t row = (batch * layout.heads + head + i) * layout.queries + query;
+    std::copy_n(values.begin() + i * head_size, head_size, whole + row * layout.columns);
+  }
+}
+
+// INT32 values as they are.
+std::vector<int32_t> ToIntegers(const v1::Tensor& message) {
+  std::vector<int32_t> values(message.data().size() / sizeof(int32_t));
+  std::memcpy(values.data(), message.data().data(), values.size() * sizeof(int32_t));
+  return values;
 }
 
 }  // namespace
+
+AttentionBlocks::AttentionBlocks(const v1::AttendRequest& request)
+    : is_model_(request.has_model()) {
+  if (!is_model_) return;
+  heads_.assign(request.model().heads().begin(), request.model().heads().end());
+  std::sort(heads_.begin(), heads_.end());
+  heads_.erase(std::unique(heads_.begin(), heads_.end()), heads_.end());
+  first_query_ = request.model().query_range().begin();
+}
 
 absl::Status AttentionBlocks::Add(const v1::AttendResponse& response) {
   if (finished_) return absl::InternalError("the server sent more after the end of its answer");
@@ -58,6 +88,7 @@ absl::Status AttentionBlocks::Add(const v1::AttendResponse& response) {
     case v1::AttendBlock::kOutput:
       return Place(block, block.output(), output_);
     case v1::AttendBlock::kWeights:
+      if (is_model_) return PlaceInMap(block);
       return Place(block, block.weights(), weights_);
     case v1::AttendBlock::kLse:
       return Place(block, block.lse(), lse_);
@@ -73,7 +104,7 @@ absl::Status AttentionBlocks::Start(const v1::AttendStarted& started) {
   for (const auto& [part, shape] :
        {std::pair(&output_, &started.output_shape()),
         std::pair(&weights_, &started.weights_shape()), std::pair(&lse_, &started.lse_shape())}) {
-    if (shape->empty()) continue;
+    if (shape->empty() || is_model_) continue;
     FloatTensor& tensor = attention_.*part->tensor;
     tensor.shape.assign(shape->begin(), shape->end());
     const int64_t count = NumElements(tensor.shape);
@@ -109,22 +140,91 @@ absl::Status AttentionBlocks::Place(const v1::AttendBlock& block, const v1::Tens
   if (!has_heads) heads.set_end(1);
   const v1::IndexRange& queries = block.queries();
   const bool is_within = 0 <= block.batch() && block.batch() < layout.batch &&
-                         IsWithin(heads, layout.heads) && IsWithin(queries, layout.queries);
+                         IsWithin(heads.begin(), heads.end(), layout.heads) &&
+                         IsWithin(queries.begin(), queries.end(), layout.queries);
   if (!is_within) return misfit("its ranges leave the shape announced");
   const int64_t num_rows = queries.end() - queries.begin();
   const int64_t num_heads = heads.end() - heads.begin();
-  if (static_cast<int64_t>(tensor->values.size()) != num_heads * num_rows * layout.columns) {
+  const int64_t count = num_heads * num_rows * layout.columns;
+  if (static_cast<int64_t>(tensor->values.size()) != count) {
     return misfit("its size is not that of its ranges");
   }
+  CopyRows<float>(tensor->values, layout, block.batch(), heads.begin(), num_heads, queries.begin(),
+                  num_rows, whole.values.data());
+  part.received += count;
+  return absl::OkStatus();
+}
 
-  const int64_t head_size = num_rows * layout.columns;
-  for (int64_t head = 0; head < num_heads; ++head) {
-    const int64_t row =
-        ((block.batch() * layout.heads) + heads.begin() + head) * layout.queries + queries.begin();
-    std::copy_n(tensor->values.begin() + head * head_size, head_size,
-                whole.values.begin() + row * layout.columns);
+// The map that a block belongs to, which its first block makes: an announcement alone takes no
+// memory.
+absl::StatusOr<size_t> AttentionBlocks::FindMap(const v1::AttendBlock& block) {
+  std::vector<AttentionMap>& maps = attention_.maps;
+  for (size_t i = 0; i < maps.size(); ++i) {
+    if (maps[i].kind == block.kind() && maps[i].layer == block.layer()) return i;
   }
-  part.received += num_heads * head_size;
+  const auto& shape = attention_.started.weights_shape();
+  AttentionMap map{.kind = block.kind(), .layer = block.layer()};
+  map.weights.shape.assign(shape.begin(), shape.end());
+  const size_t rank = map.weights.shape.size();
+  const int64_t count = NumElements(map.weights.shape);
+  if (rank < 2 || rank > 3 || count < 0 ||
+      count > kMaxValues / static_cast<int64_t>(maps.size() + 1)) {
+    return absl::InternalError(absl::StrCat("the server announced maps that cannot be: [",
+                                            absl::StrJoin(shape, ", "), "]"));
+  }
+  if (rank == 3) {
+    map.heads = heads_;
+    for (int32_t head = 0; heads_.empty() && head < shape[0]; ++head) map.heads.push_back(head);
+    if (static_cast<int64_t>(map.heads.size()) != shape[0]) {
+      return absl::InternalError(absl::StrCat("the server announced ", shape[0], " heads; ",
+                                              map.heads.size(), " were asked for"));
+    }
+  }
+  map.weights.values.resize(count);
+  if (block.has_keys()) map.keys.resize(count);
+  maps.push_back(std::move(map));
+  map_received_.push_back(0);
+  return maps.size() - 1;
+}
+
+absl::Status AttentionBlocks::PlaceInMap(const v1::AttendBlock& block) {
+  const auto misfit = [](absl::string_view why) {
+    return absl::InternalError(absl::StrCat("a block of a map does not fit: ", why));
+  };
+  const auto index = FindMap(block);
+  if (!index.ok()) return index.status();
+  AttentionMap& map = attention_.maps[*index];
+  const auto tensor = FromMessage(block.weights());
+  if (!tensor.ok()) return misfit(tensor.status().message());
+
+  const bool has_heads = !map.heads.empty();
+  if (block.has_heads() != has_heads) return misfit("its axes are not those announced");
+  const Layout layout = LayoutOf(map.weights.shape, has_heads, /*has_columns=*/true);
+  const int64_t num_heads = has_heads ? block.heads().end() - block.heads().begin() : 1;
+  int64_t head = 0;
+  if (has_heads) {
+    const auto first = absl::c_lower_bound(map.heads, block.heads().begin());
+    head = first - map.heads.begin();
+    if (!IsWithin(head, head + num_heads, layout.heads) || *first != block.heads().begin() ||
+        map.heads[head + num_heads - 1] != block.heads().end() - 1) {
+      return misfit("its heads are not among those asked for");
+    }
+  }
+  const int64_t query = int64_t{block.queries().begin()} - first_query_;
+  const int64_t num_rows = int64_t{block.queries().end()} - block.queries().begin();
+  if (!IsWithin(query, query + num_rows, layout.queries))
+    return misfit("its rows leave the shape announced");
+  const int64_t count = num_heads * num_rows * layout.columns;
+  if (static_cast<int64_t>(tensor->values.size()) != count)
+    return misfit("its size is not that of its ranges");
+  CopyRows<float>(tensor->values, layout, 0, head, num_heads, query, num_rows,
+                  map.weights.values.data());
+  map_received_[*index] += count;
+  if (map.keys.empty()) return absl::OkStatus();
+  const std::vector<int32_t> keys = ToIntegers(block.keys());
+  if (block.keys().dtype() != v1::DATA_TYPE_INT32 || static_cast<int64_t>(keys.size()) != count)
+    return misfit("it has not a key for each weight");
+  CopyRows<int32_t>(keys, layout, 0, head, num_heads, query, num_rows, map.keys.data());
   return absl::OkStatus();
 }
 
@@ -137,6 +237,19 @@ absl::StatusOr<Attention> AttentionBlocks::Finish() && {
                                               part->name, " and sent ", part->received));
     }
   }
+  for (size_t i = 0; i < attention_.maps.size(); ++i) {
+    const AttentionMap& map = attention_.maps[i];
+    if (map_received_[i] != static_cast<int64_t>(map.weights.values.size())) {
+      return absl::InternalError(absl::StrCat("the server announced ", map.weights.values.size(),
+                                              " weights of layer ", map.layer, " and sent ",
+                                              map_received_[i]));
+    }
+  }
+  if (is_model_ && attention_.maps.empty())
+    return absl::InternalError("the server's answer has no maps");
+  absl::c_stable_sort(attention_.maps, [](const AttentionMap& a, const AttentionMap& b) {
+    return a.layer < b.layer;
+  });
   return std::move(attention_);
 }
 

@@ -174,11 +174,7 @@ absl::Status Client::Attend(const v1::AttendRequest& request,
 }
 
 absl::StatusOr<Attention> Client::Attend(const v1::AttendRequest& request) const {
-  if (request.has_model()) {
-    return absl::InvalidArgumentError(
-        "the maps of a model have a tensor for each layer: take them block by block");
-  }
-  AttentionBlocks blocks;
+  AttentionBlocks blocks(request);
   absl::Status fit;
   const absl::Status status = Attend(request, [&](const v1::AttendResponse& response) {
     fit = blocks.Add(response);
@@ -187,6 +183,26 @@ absl::StatusOr<Attention> Client::Attend(const v1::AttendRequest& request) const
   if (!fit.ok()) return fit;
   if (!status.ok()) return status;
   return std::move(blocks).Finish();
+}
+
+absl::StatusOr<v1::FillMaskResponse> Client::FillMask(const v1::FillMaskRequest& request) const {
+  return Call(*connection_->inference, &v1::InferenceService::Stub::FillMask, request,
+              connection_->deadline);
+}
+
+absl::StatusOr<v1::AnswerResponse> Client::Answer(const v1::AnswerRequest& request) const {
+  return Call(*connection_->inference, &v1::InferenceService::Stub::Answer, request,
+              connection_->deadline);
+}
+
+absl::StatusOr<v1::ClassifyResponse> Client::Classify(const v1::ClassifyRequest& request) const {
+  return Call(*connection_->inference, &v1::InferenceService::Stub::Classify, request,
+              connection_->deadline);
+}
+
+absl::StatusOr<v1::RankResponse> Client::Rank(const v1::RankRequest& request) const {
+  return Call(*connection_->inference, &v1::InferenceService::Stub::Rank, request,
+              connection_->deadline);
 }
 
 absl::StatusOr<v1::ListModelsResponse> Client::ListModels() const {

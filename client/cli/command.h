@@ -28,7 +28,12 @@ struct Command {
 
 Command EncodeCommand();
 Command GenerateCommand();
+Command TranslateCommand();
 Command AttendCommand();
+Command FillMaskCommand();
+Command AnswerCommand();
+Command ClassifyCommand();
+Command RankCommand();
 Command TokenizeCommand();
 Command DetokenizeCommand();
 Command ModelsCommand();

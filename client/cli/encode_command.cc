@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "client/cli/command.h"
 #include "client/cli/flags.h"
+#include "client/cli/inputs.h"
 #include "client/cli/json.h"
 #include "client/cli/terminal.h"
 
@@ -29,8 +30,10 @@ ABSL_FLAG(std::string, prompt_name, "", "Put the model's prompt of this name bef
 namespace attendant::client {
 namespace {
 
-// What one call carries when texts come from a file of any length.
+// What one call carries when texts come from a file of any length; and of images, each of which may
+// have megabytes.
 constexpr int kTextsPerCall = 256;
+constexpr int kImagesPerCall = 8;
 
 absl::StatusOr<v1::EncodeRequest> RequestFromFlags() {
   v1::EncodeRequest request;
@@ -95,9 +98,8 @@ void PrintSimilarities(const std::vector<Row>& rows) {
   for (size_t i = 0; i < rows.size(); ++i) absl::StrAppendFormat(&numbers, "%6d", i + 1);
   std::cout << Dim(absl::StrCat(std::string(kTextWidth + 5, ' '), numbers)) << "\n";
   for (size_t i = 0; i < rows.size(); ++i) {
-    const std::string text = Shortened(Printable(rows[i].text), kTextWidth);
-    const std::string padding(kTextWidth - WidthOf(text), ' ');
-    std::cout << Dim(absl::StrFormat("%3d  ", i + 1)) << text << padding;
+    const std::string text = Padded(Shortened(Printable(rows[i].text), kTextWidth), kTextWidth);
+    std::cout << Dim(absl::StrFormat("%3d  ", i + 1)) << text;
     for (const float similarity : matrix.Row(i)) {
       std::cout << Shaded(absl::StrFormat("%6.2f", similarity), similarity);
     }
@@ -122,14 +124,22 @@ void PrintVectors(const std::vector<Row>& rows) {
 
 class Encoder {
  public:
-  Encoder(const Client& client, v1::EncodeRequest request)
-      : client_(client), request_(std::move(request)) {}
+  // With `are_images`, texts are the names of image files.
+  Encoder(const Client& client, v1::EncodeRequest request, bool are_images)
+      : client_(client), request_(std::move(request)), are_images_(are_images) {}
 
-  // Encodes texts [begin, begin + kTextsPerCall) and keeps their vectors.
-  absl::Status Encode(const std::vector<std::string>& texts, size_t begin) {
-    const size_t end = std::min(begin + kTextsPerCall, texts.size());
+  // Encodes texts [begin, end) and keeps their vectors.
+  absl::Status Encode(const std::vector<std::string>& texts, size_t begin, size_t end) {
     request_.clear_inputs();
-    for (size_t i = begin; i < end; ++i) request_.add_inputs()->set_text(texts[i]);
+    for (size_t i = begin; i < end; ++i) {
+      if (!are_images_) {
+        request_.add_inputs()->set_text(texts[i]);
+        continue;
+      }
+      auto content = ReadWholeFile(texts[i]);
+      if (!content.ok()) return content.status();
+      request_.add_inputs()->set_image(*std::move(content));
+    }
     const auto response = client_.Encode(request_);
     if (!response.ok()) return response.status();
     const auto embeddings = FromMessage(response->embeddings());
@@ -178,6 +188,7 @@ class Encoder {
 
   const Client& client_;
   v1::EncodeRequest request_;
+  const bool are_images_;
   std::vector<Row> rows_;
   int num_failed_ = 0;
 };
@@ -186,7 +197,11 @@ absl::Status Run(const Arguments& arguments) {
   auto request = RequestFromFlags();
   if (!request.ok()) return request.status();
   std::vector<std::string> texts = arguments;
-  if (texts.empty()) {
+  const std::vector<std::string> images = absl::GetFlag(FLAGS_image);
+  if (!images.empty()) {
+    if (!texts.empty()) return absl::InvalidArgumentError("--image and texts exclude each other");
+    texts = images;
+  } else if (texts.empty()) {
     for (std::string line; std::getline(std::cin, line);) texts.push_back(line);
   }
   const bool similarity = absl::GetFlag(FLAGS_similarity);
@@ -196,9 +211,10 @@ absl::Status Run(const Arguments& arguments) {
   }
   const auto client = ConnectWithFlags();
   if (!client.ok()) return client.status();
-  Encoder encoder(*client, *std::move(request));
-  for (size_t begin = 0; begin == 0 || begin < texts.size(); begin += kTextsPerCall) {
-    const absl::Status status = encoder.Encode(texts, begin);
+  Encoder encoder(*client, *std::move(request), !images.empty());
+  const size_t step = images.empty() ? kTextsPerCall : kImagesPerCall;
+  for (size_t begin = 0; begin == 0 || begin < texts.size(); begin += step) {
+    const absl::Status status = encoder.Encode(texts, begin, std::min(begin + step, texts.size()));
     if (!status.ok()) return status;
     if (!absl::GetFlag(FLAGS_json))
       similarity ? PrintSimilarities(encoder.rows()) : PrintVectors(encoder.rows());
@@ -214,13 +230,14 @@ absl::Status Run(const Arguments& arguments) {
 Command EncodeCommand() {
   return {.name = "encode",
           .arguments = "[TEXT...]",
-          .summary = "turn texts into vectors, or compare them",
+          .summary = "turn texts or images into vectors, or compare them",
           .description =
               "Without arguments, each line of standard input is a text.\n\n"
               "  attendant encode --json 'A man is eating food.'\n"
               "  attendant encode --similarity 'A cat sleeps' 'A kitten naps' 'Stocks fell'\n"
-              "  attendant encode < sentences.txt",
-          .flags = {"similarity", "values", "pooling", "normalize", "dimensions", "prompt",
+              "  attendant encode < sentences.txt\n"
+              "  attendant encode --similarity --image=cat.jpg,dog.jpg",
+          .flags = {"similarity", "image", "values", "pooling", "normalize", "dimensions", "prompt",
                     "prompt_name", "truncate", "max_tokens"},
           .run = Run};
 }

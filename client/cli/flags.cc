@@ -28,6 +28,13 @@ ABSL_FLAG(std::string, truncate, "none",
           "its beginning)");
 ABSL_FLAG(std::optional<int32_t>, max_tokens, std::nullopt,
           "With --truncate, the most tokens to keep; default: what the model takes");
+ABSL_FLAG(std::string, input, "",
+          "Read the inputs from this file, one a line, - for standard input; from a .jsonl file as "
+          "JSON, in the fields of the contract");
+ABSL_FLAG(std::vector<std::string>, image, {}, "PNG or JPEG files, separated by commas");
+ABSL_FLAG(std::optional<int32_t>, top_k, std::nullopt,
+          "How many of the most likely to return, or, for generate, to choose among (0: all)");
+ABSL_FLAG(bool, raw_scores, false, "Return scores before the model's activation");
 
 namespace attendant::client {
 

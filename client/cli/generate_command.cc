@@ -7,101 +7,41 @@
 #include <vector>
 
 #include "absl/flags/flag.h"
-#include "absl/strings/escaping.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/command.h"
 #include "client/cli/flags.h"
+#include "client/cli/generate_flags.h"
 #include "client/cli/json.h"
+#include "client/cli/picture_files.h"
 #include "client/cli/terminal.h"
+#include "client/cli/terminal_picture.h"
+#include "client/pictures/attention_picture.h"
 
-ABSL_FLAG(std::optional<float>, temperature, std::nullopt,
-          "0: the most likely token each time; higher: more varied");
-ABSL_FLAG(std::optional<int32_t>, top_k, std::nullopt,
-          "Choose among this many of the most likely tokens; 0: all");
-ABSL_FLAG(std::optional<float>, top_p, std::nullopt,
-          "Choose among the most likely tokens that add up to this");
-ABSL_FLAG(std::optional<float>, min_p, std::nullopt,
-          "Drop tokens less likely than this times the most likely");
-ABSL_FLAG(std::optional<float>, repetition_penalty, std::nullopt,
-          "Above 1: avoid what the text has already");
-ABSL_FLAG(std::optional<float>, presence_penalty, std::nullopt,
-          "Above 0: avoid what the output has already");
-ABSL_FLAG(std::optional<float>, frequency_penalty, std::nullopt,
-          "Above 0: avoid what the output has often");
-ABSL_FLAG(std::optional<uint64_t>, seed, std::nullopt,
-          "Of the random numbers; the same seed gives the same text");
-ABSL_FLAG(std::optional<int32_t>, max_new_tokens, std::nullopt, "The most tokens to generate");
-ABSL_FLAG(std::optional<int32_t>, min_new_tokens, std::nullopt, "The fewest tokens to generate");
-ABSL_FLAG(std::vector<std::string>, stop, {},
-          "Strings that end the text, separated by commas; \\n and the like work");
-ABSL_FLAG(std::vector<std::string>, stop_token_ids, {},
-          "Token ids that end the text, separated by commas");
-ABSL_FLAG(bool, ignore_eos, false, "Go on past the model's end-of-sequence token");
 ABSL_FLAG(int32_t, num_sequences, 1, "How many texts to generate");
 ABSL_FLAG(std::optional<int32_t>, top_logprobs, std::nullopt,
           "With --json: this many likely tokens for each one");
 ABSL_FLAG(bool, echo, false, "Begin with the prompt");
-ABSL_FLAG(bool, cache_prefix, true, "Use and fill the server's prefix cache");
-ABSL_FLAG(int32_t, priority, 0, "Higher goes first while the server is busy");
+ABSL_FLAG(bool, cross_attention, false,
+          "Of an encoder-decoder: draw what each token of the output attends to in the source");
 
 namespace attendant::client {
 namespace {
 
-void SetSampling(v1::SamplingParams& sampling) {
-  if (const auto value = absl::GetFlag(FLAGS_temperature)) sampling.set_temperature(*value);
-  if (const auto value = absl::GetFlag(FLAGS_top_k)) sampling.set_top_k(*value);
-  if (const auto value = absl::GetFlag(FLAGS_top_p)) sampling.set_top_p(*value);
-  if (const auto value = absl::GetFlag(FLAGS_min_p)) sampling.set_min_p(*value);
-  if (const auto value = absl::GetFlag(FLAGS_repetition_penalty))
-    sampling.set_repetition_penalty(*value);
-  if (const auto value = absl::GetFlag(FLAGS_presence_penalty))
-    sampling.set_presence_penalty(*value);
-  if (const auto value = absl::GetFlag(FLAGS_frequency_penalty))
-    sampling.set_frequency_penalty(*value);
-  if (const auto value = absl::GetFlag(FLAGS_seed)) sampling.set_seed(*value);
-}
-
-absl::Status SetStopping(v1::StoppingCriteria& stopping) {
-  if (const auto value = absl::GetFlag(FLAGS_max_new_tokens)) stopping.set_max_new_tokens(*value);
-  if (const auto value = absl::GetFlag(FLAGS_min_new_tokens)) stopping.set_min_new_tokens(*value);
-  for (const std::string& stop : absl::GetFlag(FLAGS_stop)) {
-    std::string error;
-    if (!absl::CUnescape(stop, stopping.add_stop(), &error)) {
-      return absl::InvalidArgumentError(absl::StrCat("--stop: ", error, " in '", stop, "'"));
-    }
-  }
-  for (const std::string& text : absl::GetFlag(FLAGS_stop_token_ids)) {
-    int32_t id;
-    if (!absl::SimpleAtoi(text, &id)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--stop_token_ids: '", text, "' is not a token id"));
-    }
-    stopping.add_stop_token_ids(id);
-  }
-  stopping.set_ignore_eos(absl::GetFlag(FLAGS_ignore_eos));
-  return absl::OkStatus();
-}
-
 absl::StatusOr<v1::GenerateRequest> RequestFromFlags(const Arguments& arguments) {
-  v1::GenerateRequest request;
-  request.set_model(absl::GetFlag(FLAGS_model));
-  request.set_text(arguments.empty() ? std::string(std::istreambuf_iterator<char>(std::cin), {})
-                                     : absl::StrJoin(arguments, " "));
-  SetSampling(*request.mutable_sampling());
-  const absl::Status status = SetStopping(*request.mutable_stopping());
-  if (!status.ok()) return status;
-  request.set_num_sequences(absl::GetFlag(FLAGS_num_sequences));
-  if (const auto value = absl::GetFlag(FLAGS_top_logprobs))
-    request.mutable_output()->set_top_logprobs(*value);
-  request.mutable_output()->set_echo(absl::GetFlag(FLAGS_echo));
-  request.set_cache_prefix(absl::GetFlag(FLAGS_cache_prefix));
-  request.set_priority(absl::GetFlag(FLAGS_priority));
-  const auto truncation = TruncationFromFlags();
-  if (!truncation.ok()) return truncation.status();
-  if (*truncation) *request.mutable_truncation() = **truncation;
+  auto request = GenerateRequestFromFlags();
+  if (!request.ok()) return request.status();
+  request->set_text(arguments.empty() ? std::string(std::istreambuf_iterator<char>(std::cin), {})
+                                      : absl::StrJoin(arguments, " "));
+  request->set_num_sequences(absl::GetFlag(FLAGS_num_sequences));
+  v1::OutputOptions& output = *request->mutable_output();
+  if (const auto value = absl::GetFlag(FLAGS_top_logprobs)) output.set_top_logprobs(*value);
+  output.set_echo(absl::GetFlag(FLAGS_echo));
+  if (absl::GetFlag(FLAGS_cross_attention)) {
+    output.set_cross_attention(true);
+    output.set_token_ids(true);
+  }
   return request;
 }
 
@@ -151,6 +91,7 @@ class StreamPrinter {
       }
     } else if (response.has_chunk() && !response.chunk().is_prompt()) {
       const v1::GenerateChunk& chunk = response.chunk();
+      if (chunk.has_cross_attention()) AddAlignment(chunk);
       if (is_single_) {
         std::cout << chunk.text() << std::flush;
         ends_line_ = chunk.text().empty() ? ends_line_ : chunk.text().back() == '\n';
@@ -172,12 +113,75 @@ class StreamPrinter {
     for (const auto& [sequence, finished] : finished_) std::cerr << Dim(Summary(finished)) << "\n";
   }
 
+  // What the tokens of each sequence attend to: [tokens, source tokens].
+  struct Alignment {
+    std::vector<std::string> tokens;
+    FloatTensor weights;
+  };
+  const std::map<int, Alignment>& alignments() const { return alignments_; }
+
  private:
+  void AddAlignment(const v1::GenerateChunk& chunk) {
+    const auto rows = FromMessage(chunk.cross_attention());
+    if (!rows.ok() || rows->shape.size() != 2) return;
+    Alignment& alignment = alignments_[chunk.sequence()];
+    FloatTensor& weights = alignment.weights;
+    if (weights.shape.empty()) weights.shape = {0, rows->shape[1]};
+    if (weights.shape[1] != rows->shape[1]) return;
+    weights.shape[0] += rows->shape[0];
+    weights.values.insert(weights.values.end(), rows->values.begin(), rows->values.end());
+    for (const v1::Token& token : chunk.tokens()) alignment.tokens.push_back(token.text());
+    alignment.tokens.resize(weights.shape[0]);
+  }
+
   const bool is_single_;
   bool ends_line_ = true;
   std::map<int, std::string> texts_;
   std::map<int, v1::GenerateFinished> finished_;
+  std::map<int, Alignment> alignments_;
 };
+
+// The tokens of the source, as its model reads it; nothing if it cannot be asked, or has read
+// others.
+std::vector<std::string> SourceTokens(const Client& client, const v1::GenerateRequest& request,
+                                      int64_t count) {
+  v1::TokenizeRequest tokenize;
+  tokenize.set_model(request.model());
+  tokenize.add_inputs()->set_text(request.text());
+  const auto response = client.Tokenize(tokenize);
+  std::vector<std::string> tokens;
+  if (!response.ok() || response->inputs_size() != 1 ||
+      response->inputs(0).tokens_size() != count) {
+    for (int64_t i = 0; i < count; ++i) tokens.push_back(absl::StrCat(i));
+    return tokens;
+  }
+  for (const v1::TextToken& token : response->inputs(0).tokens())
+    tokens.push_back(Printable(token.token()));
+  return tokens;
+}
+
+// What every sequence attends to: into the files of --html and --png the first one, else all on the
+// screen.
+absl::Status DrawAlignments(const Client& client, const v1::GenerateRequest& request,
+                            const StreamPrinter& printer) {
+  for (const auto& [sequence, alignment] : printer.alignments()) {
+    AttentionPicture picture;
+    picture.title = Printable(request.model().empty() ? "generate" : request.model());
+    picture.subtitle = "cross-attention of the output, mean of the last layer's heads";
+    if (printer.alignments().size() > 1)
+      absl::StrAppend(&picture.subtitle, ", sequence ", sequence + 1);
+    for (const std::string& token : alignment.tokens) {
+      const std::string name = Printable(token);
+      picture.queries.push_back(name.empty() ? "·" : name);
+    }
+    picture.keys = SourceTokens(client, request, alignment.weights.shape[1]);
+    picture.layers = picture.heads = {""};
+    picture.weights = alignment.weights.values;
+    if (WritesPictures()) return WritePictures(picture);
+    DrawInTerminal(picture);
+  }
+  return absl::OkStatus();
+}
 
 absl::Status Run(const Arguments& arguments) {
   const auto request = RequestFromFlags(arguments);
@@ -194,43 +198,32 @@ absl::Status Run(const Arguments& arguments) {
   const absl::Status status = client->Generate(
       *request, [&](const v1::GenerateResponse& response) { return printer.Print(response); });
   printer.Finish();
-  return status;
+  return status.ok() ? DrawAlignments(*client, *request, printer) : status;
 }
 
 }  // namespace
 
 Command GenerateCommand() {
+  std::vector<absl::string_view> flags = {"num_sequences",   "top_logprobs", "echo",
+                                          "cross_attention", "html",         "png"};
+  for (const absl::string_view flag : GenerateFlags()) flags.push_back(flag);
   return {
       .name = "generate",
       .arguments = "[PROMPT...]",
-      .summary = "continue a prompt, and print the text as it comes",
+      .summary = "continue a prompt, or transform a text, and print it as it comes",
       .description =
           "Without arguments, the prompt is read from standard input. It is sent as it is: a chat "
           "model\n"
-          "wants its own markers around it. What is not set is the model's own default.\n\n"
+          "wants its own markers around it. Of an encoder-decoder, it is the source. What is not "
+          "set is the\n"
+          "model's own default.\n\n"
           "  attendant generate --model=smollm2 --max_new_tokens=40 'The capital of France is'\n"
-          "  attendant generate --temperature=0.8 --seed=7 --stop='\\n' < prompt.txt\n\n"
+          "  attendant generate --temperature=0.8 --seed=7 --stop='\\n' < prompt.txt\n"
+          "  attendant generate --model=nllb --source_language=eng_Latn --target_language=deu_Latn "
+          "--num_beams=4 'A cat.'\n"
+          "  attendant generate --model=dates --cross_attention 'the third of May 2021'\n\n"
           "With --json, each message of the stream is one line.",
-      .flags = {"temperature",
-                "top_k",
-                "top_p",
-                "min_p",
-                "repetition_penalty",
-                "presence_penalty",
-                "frequency_penalty",
-                "seed",
-                "max_new_tokens",
-                "min_new_tokens",
-                "stop",
-                "stop_token_ids",
-                "ignore_eos",
-                "num_sequences",
-                "top_logprobs",
-                "echo",
-                "cache_prefix",
-                "priority",
-                "truncate",
-                "max_tokens"},
+      .flags = flags,
       .run = Run};
 }
 

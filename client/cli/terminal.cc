@@ -1,5 +1,6 @@
 #include "client/cli/terminal.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/flags.h"
+#include "client/pictures/color_ramp.h"
 
 namespace attendant::client {
 namespace {
@@ -20,59 +22,57 @@ std::string Styled(absl::string_view style, absl::string_view text) {
   return absl::StrCat("\x1b[", style, "m", text, "\x1b[0m");
 }
 
-bool IsContinuation(char c) { return (static_cast<uint8_t>(c) & 0xc0) == 0x80; }
-
 }  // namespace
 
 bool HasColor() {
   const std::string color = absl::GetFlag(FLAGS_color);
   if (color != "auto") return color == "always";
-  static const bool is_terminal = isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr;
-  return is_terminal;
+  static const bool is_wanted = [] {
+    const char* no_color = std::getenv("NO_COLOR");
+    return isatty(STDOUT_FILENO) != 0 && (no_color == nullptr || *no_color == '\0');
+  }();
+  return is_wanted;
 }
 
 std::string Bold(absl::string_view text) { return Styled("1", text); }
 std::string Dim(absl::string_view text) { return Styled("2", text); }
 
 std::string Shaded(absl::string_view text, double level) {
-  // From the dark end of the palette's blues to white; black text on the light half.
-  static constexpr int kColors[] = {234, 17, 18, 24, 25, 31, 38, 74, 117, 153, 231};
+  static const bool has_true_color = [] {
+    const char* depth = std::getenv("COLORTERM");
+    return depth != nullptr &&
+           (absl::string_view(depth) == "truecolor" || absl::string_view(depth) == "24bit");
+  }();
+  if (has_true_color) {
+    const Rgb color = ColorOf(kDarkRamp, level);
+    return Styled(absl::StrFormat("48;2;%d;%d;%d;38;5;%d", color.red, color.green, color.blue,
+                                  IsBright(color) ? 16 : 255),
+                  text);
+  }
+  // The same from the palette of 256.
+  static constexpr int kColors[] = {234, 17, 18, 24, 25, 31, 38, 74, 117, 153, 230};
   static constexpr int kLast = std::size(kColors) - 1;
   const int index = static_cast<int>(std::clamp(level, 0.0, 1.0) * kLast + 0.5);
-  return Styled(absl::StrCat("48;5;", kColors[index], ";38;5;", 2 * index > kLast ? 16 : 250),
+  return Styled(absl::StrCat("48;5;", kColors[index], ";38;5;", 2 * index > kLast ? 16 : 255),
                 text);
 }
 
-std::string Printable(absl::string_view text) {
-  std::string result;
-  for (const char c : text) {
-    if (c == '\n') {
-      result += "\\n";
-    } else if (c == '\t') {
-      result += "\\t";
-    } else if (static_cast<uint8_t>(c) < 0x20 || c == 0x7f) {
-      absl::StrAppendFormat(&result, "\\x%02x", static_cast<uint8_t>(c));
-    } else {
-      result += c;
-    }
-  }
-  return result;
+int TerminalWidth() {
+  static constexpr int kDefault = 100;
+  winsize size;
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return kDefault;
+  return size.ws_col;
 }
 
-std::string Shortened(absl::string_view text, int width) {
-  if (WidthOf(text) <= width) return std::string(text);
-  size_t end = 0;
-  for (int column = 0; column < width; ++column) {
-    ++end;
-    while (end < text.size() && IsContinuation(text[end])) ++end;
-    if (column + 2 == width) break;
-  }
-  return absl::StrCat(text.substr(0, end), "…");
+std::string Bar(double fraction, int width) {
+  static constexpr const char* kEighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
+  const int eighths = static_cast<int>(std::clamp(fraction, 0.0, 1.0) * 8 * width + 0.5);
+  std::string bar;
+  for (int i = 0; i < eighths / 8; ++i) bar += "█";
+  return bar + kEighths[eighths % 8];
 }
 
-int WidthOf(absl::string_view text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return !IsContinuation(c); });
-}
+std::string InPercent(double fraction) { return absl::StrFormat("%.1f %%", 100 * fraction); }
 
 std::string WithSeparators(int64_t number) {
   std::string digits = absl::StrCat(number);
@@ -115,11 +115,9 @@ void Table::Print() const {
   for (const auto& row : rows_) {
     std::string line;
     for (size_t i = 0; i < row.size(); ++i) {
-      const std::string padding(widths[i] - WidthOf(row[i]), ' ');
       if (i > 0) line += "  ";
-      if (alignment_[i] == 'r') line += padding;
-      line += row[i];
-      if (alignment_[i] == 'l' && i + 1 < row.size()) line += padding;
+      const bool is_last = i + 1 == row.size() && alignment_[i] == 'l';
+      line += is_last ? row[i] : Padded(row[i], widths[i], alignment_[i] == 'r');
     }
     std::cout << (&row == &rows_.front() ? Dim(line) : line) << "\n";
   }

@@ -7,6 +7,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "client/pictures/text.h"
 #include "google/protobuf/duration.pb.h"
 
 namespace attendant::client {
@@ -15,22 +16,21 @@ namespace attendant::client {
 std::string Bold(absl::string_view text);
 std::string Dim(absl::string_view text);
 
-// Text on a background that is the stronger the nearer `level` is to 1. Without colour: the text
-// alone.
+// Text on a background that is the brighter the nearer `level` is to 1, in 24 bits where $COLORTERM
+// says that the terminal has them. Without colour: the text alone.
 std::string Shaded(absl::string_view text, double level);
 
 // Whether standard output takes colours.
 bool HasColor();
 
-// `text` on one line: control characters as escapes ("\n"), so that nothing a model says can steer
-// the terminal.
-std::string Printable(absl::string_view text);
+// Columns of the terminal on standard output; 100 if it is none.
+int TerminalWidth();
 
-// The beginning of `text` that fits into `width` columns, with an ellipsis if that is not all.
-std::string Shortened(absl::string_view text, int width);
+// A bar of `fraction` of `width` columns, in eighths of a column.
+std::string Bar(double fraction, int width);
 
-// Columns that `text` takes on the screen, with every character taken for one: enough for tables.
-int WidthOf(absl::string_view text);
+// 12.3 %
+std::string InPercent(double fraction);
 
 // 22,713,216
 std::string WithSeparators(int64_t number);

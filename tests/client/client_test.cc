@@ -1,5 +1,6 @@
 #include "client/client.h"
 
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -119,6 +120,77 @@ TEST_F(ClientTest, PutsBlocksInTheirPlace) {
   EXPECT_THAT(attention.weights.values, IsEmpty());
 }
 
+TEST_F(ClientTest, PutsTheMapsOfAModelTogether) {
+  v1::AttendRequest request;
+  v1::ModelAttention& model = *request.mutable_model();
+  model.set_text("one two three");
+  model.set_target_text("eins zwei");
+  model.set_kind(v1::ATTENTION_KIND_CROSS);
+  ASSERT_OK_AND_ASSIGN(const Attention attention, client_.Attend(request));
+  EXPECT_THAT(attention.started.key_tokens(), ElementsAre("one", "two", "three"));
+  ASSERT_THAT(attention.maps, SizeIs(3));
+  for (int layer = 0; layer < 3; ++layer) {
+    const AttentionMap& map = attention.maps[layer];
+    EXPECT_EQ(map.layer, layer);
+    EXPECT_EQ(map.kind, v1::ATTENTION_KIND_CROSS);
+    EXPECT_THAT(map.heads, ElementsAre(0, 1));
+    EXPECT_THAT(map.weights.shape, ElementsAre(2, 2, 3));
+    for (int row = 0; row < 4; ++row) {
+      const auto weights = absl::MakeConstSpan(map.weights.values).subspan(3 * row, 3);
+      EXPECT_NEAR(weights[0] + weights[1] + weights[2], 1, 1e-6);
+    }
+    // Head 0 of query 1, and then head 1 of query 1, which looks one key back.
+    const float ratio = std::exp(1.0f / (layer + 1));
+    EXPECT_NEAR(map.weights.values[4] / map.weights.values[3], ratio, 1e-5);
+    EXPECT_NEAR(map.weights.values[9] / map.weights.values[10], ratio, 1e-5);
+  }
+}
+
+TEST_F(ClientTest, PutsAChoiceOfLayersAndHeadsTogether) {
+  v1::AttendRequest request;
+  v1::ModelAttention& model = *request.mutable_model();
+  model.set_text("one two");
+  model.add_layers(-1);
+  for (const int head : {5, 3}) model.add_heads(head);
+  ASSERT_OK_AND_ASSIGN(const Attention attention, client_.Attend(request));
+  ASSERT_THAT(attention.maps, SizeIs(1));
+  EXPECT_EQ(attention.maps[0].layer, 2);
+  EXPECT_THAT(attention.maps[0].heads, ElementsAre(3, 5));
+  EXPECT_THAT(attention.maps[0].weights.shape, ElementsAre(2, 2, 2));
+}
+
+TEST_F(ClientTest, PutsReducedMapsTogether) {
+  v1::AttendRequest request;
+  v1::ModelAttention& model = *request.mutable_model();
+  model.set_text("one two three");
+  model.set_reduction(v1::ATTENTION_REDUCTION_MEAN_HEADS);
+  ASSERT_OK_AND_ASSIGN(const Attention mean, client_.Attend(request));
+  EXPECT_THAT(mean.maps[0].heads, IsEmpty());
+  EXPECT_THAT(mean.maps[0].weights.shape, ElementsAre(3, 3));
+
+  model.set_reduction(v1::ATTENTION_REDUCTION_TOP_K);
+  model.set_top_k(2);
+  ASSERT_OK_AND_ASSIGN(const Attention top, client_.Attend(request));
+  EXPECT_THAT(top.maps[0].weights.shape, ElementsAre(2, 3, 2));
+  EXPECT_THAT(absl::MakeConstSpan(top.maps[0].keys).subspan(0, 4), ElementsAre(2, 1, 2, 1));
+  EXPECT_LT(top.maps[0].weights.values[0], top.maps[0].weights.values[1]);
+}
+
+TEST_F(ClientTest, CallsTheHeads) {
+  v1::FillMaskRequest fill;
+  fill.add_inputs()->set_text("a [MASK]");
+  EXPECT_EQ(client_.FillMask(fill)->inputs(0).masks(0).candidates_size(), 5);
+  v1::AnswerRequest answer;
+  answer.add_inputs()->set_context("here it is");
+  EXPECT_EQ(client_.Answer(answer)->inputs(0).answers(0).text(), "here");
+  v1::ClassifyRequest classify;
+  classify.add_inputs()->set_image("pixels");
+  EXPECT_EQ(client_.Classify(classify)->inputs(0).labels(0).label(), "images");
+  v1::RankRequest rank;
+  for (const char* document : {"longer", "long"}) rank.add_documents(document);
+  EXPECT_EQ(client_.Rank(rank)->documents(0).index(), 1);
+}
+
 TEST_F(ClientTest, SaysWhatTheServerHasLoaded) {
   ASSERT_OK_AND_ASSIGN(const v1::ListModelsResponse list, client_.ListModels());
   EXPECT_THAT(list.models(), SizeIs(2));
@@ -230,7 +302,7 @@ class AttentionBlocksTest : public ::testing::Test {
     return response;
   }
 
-  AttentionBlocks blocks_;
+  AttentionBlocks blocks_{v1::AttendRequest()};
 };
 
 TEST_F(AttentionBlocksTest, RefusesABlockThatDoesNotFit) {
@@ -263,11 +335,46 @@ TEST_F(AttentionBlocksTest, MissesTheEnd) {
 
 TEST(AttentionBlocksStartTest, RefusesAShapeThatCannotBe) {
   for (const int64_t size : {int64_t{-1}, int64_t{1} << 40}) {
-    AttentionBlocks blocks;
+    AttentionBlocks blocks{v1::AttendRequest()};
     v1::AttendResponse started;
     for (int axis = 0; axis < 3; ++axis) started.mutable_started()->add_output_shape(size);
     EXPECT_THAT(blocks.Add(started), StatusIs(absl::StatusCode::kInternal));
   }
+}
+
+TEST(ModelBlocksTest, RefusesABlockThatDoesNotFit) {
+  v1::AttendRequest request;
+  for (const int head : {2, 4}) request.mutable_model()->add_heads(head);
+  request.mutable_model()->mutable_query_range()->set_begin(10);
+  AttentionBlocks blocks(request);
+  v1::AttendResponse started;
+  for (const int size : {2, 3, 4}) started.mutable_started()->add_weights_shape(size);
+  EXPECT_OK(blocks.Add(started));
+  // Heads [head, head + num_heads), row `query`.
+  const auto block = [](int head, int num_heads, int query, int columns) {
+    v1::AttendResponse response;
+    v1::AttendBlock& block = *response.mutable_block();
+    block.mutable_heads()->set_begin(head);
+    block.mutable_heads()->set_end(head + num_heads);
+    block.mutable_queries()->set_begin(query);
+    block.mutable_queries()->set_end(query + 1);
+    *block.mutable_weights() =
+        ToMessage({{num_heads, 1, columns}, std::vector<float>(num_heads * columns)});
+    return response;
+  };
+  const std::vector<std::pair<v1::AttendResponse, std::string>> cases = {
+      {block(1, 1, 10, 4), "heads"}, {block(2, 2, 10, 4), "heads"}, {block(5, 1, 10, 4), "heads"},
+      {block(2, 1, 9, 4), "rows"},   {block(2, 1, 13, 4), "rows"},  {block(2, 1, 10, 5), "size"},
+  };
+  for (const auto& [response, reason] : cases) {
+    EXPECT_THAT(blocks.Add(response), StatusIs(absl::StatusCode::kInternal, HasSubstr(reason)));
+  }
+  EXPECT_OK(blocks.Add(block(4, 1, 12, 4)));
+  v1::AttendResponse finished;
+  finished.mutable_finished();
+  EXPECT_OK(blocks.Add(finished));
+  EXPECT_THAT(std::move(blocks).Finish(),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("24 weights of layer 0 and sent 4")));
 }
 
 v1::Tensor MakeTensor(v1::DataType dtype, std::vector<int64_t> shape, const std::string& data) {

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <utility>
 
@@ -16,6 +17,7 @@
 namespace attendant::client {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
@@ -60,6 +62,37 @@ TEST_F(PythonTest, MakesTheFirstCall) {
   // The dot product of (21, 7, 1) and (33, 12, 1): bytes, vowels, 1.
   EXPECT_THAT(output, StartsWith("similarity 778.0\n"));
   EXPECT_THAT(output, HasSubstr("What is the capital of France?"));
+}
+
+TEST_F(PythonTest, CallsTheHeads) {
+  const auto run = [this](const std::string& arguments) {
+    const auto [output, status] =
+        Run(absl::StrCat("python3 heads.py ", arguments, " --address ", server_.address()));
+    EXPECT_EQ(status, 0) << output;
+    return output;
+  };
+  EXPECT_THAT(run("fill-mask 'a [MASK]'"), StartsWith("  50.0%  word0\n  25.0%  word1\n"));
+  EXPECT_EQ(run("answer 'Who?' 'Ada wrote it'"), "  87.5%  Ada  (characters 0 to 3)\n");
+  EXPECT_THAT(run("classify good bad"), AllOf(HasSubstr("input 2: is a bad word\n"),
+                                              HasSubstr("  75.0%  texts\n  25.0%  images\n")));
+  EXPECT_EQ(run("rank query longer a"), "  1.0000  a\n  0.1667  longer\n");
+}
+
+TEST_F(PythonTest, PrintsWhatATokenAttendsTo) {
+  const auto [output, status] =
+      Run(absl::StrCat("python3 attention_map.py 'a cat sat' --address ", server_.address()));
+  EXPECT_EQ(status, 0) << output;
+  // The last row comes first, as the fake server sends it.
+  EXPECT_THAT(output, StartsWith("             sat  sat 45%  cat 32%  a 23%\n"));
+}
+
+TEST_F(PythonTest, TranslatesLinesInTheirOrder) {
+  const std::string text = "late one\n\nearly two\n";
+  std::ofstream(absl::StrCat(stubs_, "/text")) << text;
+  const auto [output, status] =
+      Run(absl::StrCat("python3 translate.py ", stubs_, "/text --address ", server_.address()));
+  EXPECT_EQ(status, 0) << output;
+  EXPECT_EQ(output, text);
 }
 
 TEST_F(PythonTest, SaysWhyACallFailed) {

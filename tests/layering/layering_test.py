@@ -34,6 +34,7 @@ MAY_INCLUDE = {
     "server/admission": ENGINE_API + ["server/status"],
     "server/metrics": ENGINE_API + ["server/status", "server/admission"],
     "client": ["proto"],
+    "client/pictures": ["client", "proto", "engine/base", "engine/image"],
 }
 
 # A third-party library, by its headers -> the only folders or files that include it. Abseil is used everywhere, the
@@ -44,7 +45,8 @@ ONLY_IN = {
     r"omp\.h": ["engine/kernels", "engine/base"],
     r"simdjson\.h": ["engine"],
     r"pcre2\.h": ["engine/tokenizer"],
-    r"utf8proc\.h": ["engine/tokenizer"],
+    r"utf8proc\.h": ["engine/tokenizer", "client/pictures"],
+    r"(cairo\.h|pango/.*)": ["client/pictures"],
     r"(grpc|grpcpp)/.*": ["server", "client"],
     r"google/.*": ["server", "client"],
     r"(prometheus/.*|civetweb\.h)": ["server/metrics"],

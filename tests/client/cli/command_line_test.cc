@@ -67,7 +67,8 @@ TEST_F(CommandLineTest, ListsItsCommands) {
 
 TEST_F(CommandLineTest, ExplainsEveryCommand) {
   for (const std::string name :
-       {"encode", "generate", "attend", "tokenize", "detokenize", "models", "health"}) {
+       {"encode", "generate", "translate", "attend", "fill-mask", "answer", "classify", "rank",
+        "tokenize", "detokenize", "models", "health"}) {
     const Result result = Run("help " + name);
     EXPECT_EQ(result.exit_code, 0);
     EXPECT_THAT(result.out,
@@ -195,6 +196,253 @@ TEST_F(CommandLineTest, RefusesTensorsThatCannotBe) {
   EXPECT_THAT(Run("attend --heads=0").err, HasSubstr("--heads is 0"));
 }
 
+TEST_F(CommandLineTest, EncodesImages) {
+  std::ofstream(folder_ / "picture.png") << "pixels";
+  EXPECT_EQ(Run("encode --image=picture.png").out, " 6.000000  2.000000  1.000000  picture.png\n");
+  EXPECT_EQ(server_.last_encode().inputs(0).image(), "pixels");
+  EXPECT_THAT(Run("encode --image=picture.png text").err,
+              HasSubstr("--image and texts exclude each other"));
+  EXPECT_THAT(Run("encode --image=nothing.png").err, HasSubstr("nothing.png: cannot be read"));
+}
+
+TEST_F(CommandLineTest, FillsMasks) {
+  EXPECT_EQ(Run("fill-mask --top_k=2 'a [MASK] b'").out,
+            "a [MASK] b\n"
+            "   50.0 %  word0  ███████████████\n"
+            "   25.0 %  word1  ███████▌\n");
+  EXPECT_EQ(server_.last_fill_mask().top_k(), 2);
+  EXPECT_THAT(Run("fill-mask '[MASK] [MASK]'").out, HasSubstr("  mask 2\n   50.0 %  word0"));
+  // Two columns for each Chinese character.
+  EXPECT_THAT(Run("fill-mask --targets=好,good '[MASK]'").out,
+              HasSubstr("50.0 %  好    ███████████████\n   25.0 %  good  ███████▌\n"));
+}
+
+TEST_F(CommandLineTest, AnswersQuestionsAboutOneText) {
+  EXPECT_EQ(Run("answer --context='Berlin is large.' --allow_no_answer 'Where?' 'Who?'").out,
+            "Where?\n"
+            "   87.5 %  Berlin  0-6  Berlin is large.\n"
+            "   12.5 %  no answer in the text\n"
+            "Who?\n"
+            "   87.5 %  Berlin  0-6  Berlin is large.\n"
+            "   12.5 %  no answer in the text\n");
+  EXPECT_THAT(Run("answer --context_file=- 'Where?'", "Oslo is cold").out, HasSubstr("Oslo  0-4"));
+  EXPECT_THAT(Run("answer 'Where?'").err, HasSubstr("--context or --context_file gives one"));
+  EXPECT_EQ(Run("answer --context=a --top_k=3 --max_answer_tokens=7 --window_overlap_tokens=9 b")
+                .exit_code,
+            0);
+  EXPECT_EQ(server_.last_answer().top_k(), 3);
+  EXPECT_EQ(server_.last_answer().max_answer_tokens(), 7);
+  EXPECT_EQ(server_.last_answer().window_overlap_tokens(), 9);
+}
+
+TEST_F(CommandLineTest, ReadsInputsOfTheContractFromJsonLines) {
+  std::ofstream(folder_ / "in.jsonl") << R"({"question": "Who?", "context": "Ada wrote it."})"
+                                         "\n"
+                                      << R"({"question": "Where?", "context": "Paris again"})"
+                                         "\n";
+  const Result result = Run("answer --input=in.jsonl");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, AllOf(HasSubstr("Ada  0-3  Ada wrote it."), HasSubstr("Paris  0-5")));
+  std::ofstream(folder_ / "in.jsonl") << "{\"question\": 1, \"contexts\": 2}\n";
+  EXPECT_THAT(Run("answer --input=in.jsonl").err, HasSubstr("input 1: not JSON of a AnswerInput"));
+  EXPECT_THAT(Run("answer --context=a --input=missing.txt").err,
+              HasSubstr("missing.txt cannot be read"));
+}
+
+TEST_F(CommandLineTest, ClassifiesTextsImagesAndTokens) {
+  EXPECT_EQ(Run("classify 'so good'").out,
+            "so good\n"
+            "   75.0 %  texts   ██████████████████████▌\n"
+            "   25.0 %  images  ███████▌\n");
+  EXPECT_EQ(Run("classify --raw_scores 'so good'").out,
+            "so good\n    0.750  texts \n    0.250  images\n");
+  std::ofstream(folder_ / "cat.jpg") << "pixels";
+  EXPECT_THAT(Run("classify --image=cat.jpg --top_k=2").out,
+              StartsWith("cat.jpg\n   75.0 %  images"));
+  EXPECT_EQ(server_.last_classify().inputs(0).image(), "pixels");
+  EXPECT_EQ(server_.last_classify().top_k(), 2);
+  EXPECT_THAT(Run("classify --aggregation=entity 'Ada sleeps'").out,
+              HasSubstr("       4-10  sleeps  word 50.0 %\n"));
+  EXPECT_THAT(Run("classify --aggregation=some x").err, HasSubstr("one of none, entity"));
+}
+
+TEST_F(CommandLineTest, RanksDocuments) {
+  EXPECT_EQ(Run("rank query 'the long one' short").out,
+            "document   score  \n"
+            "       2  0.2000  short\n"
+            "       1  0.0833  the long one\n");
+  EXPECT_THAT(Run("rank --top_n=1 query", "a\nb\n").out, HasSubstr("1  1.0000  a\n"));
+  EXPECT_EQ(server_.last_rank().top_n(), 1);
+  EXPECT_EQ(server_.last_rank().query(), "query");
+  EXPECT_THAT(Run("rank").err, HasSubstr("there is no query"));
+}
+
+TEST_F(CommandLineTest, NamesTheInputOfAHeadThatFailed) {
+  for (const std::string arguments : {"fill-mask [MASK] bad", "answer --context=x good bad",
+                                      "classify good bad", "rank query good bad"}) {
+    const Result result = Run(arguments);
+    EXPECT_EQ(result.exit_code, 1) << arguments;
+    EXPECT_THAT(result.err,
+                AllOf(HasSubstr("input 2: is a bad word\n"), HasSubstr("1 of 2 inputs failed")));
+    EXPECT_THAT(result.out, Not(HasSubstr("bad")));
+  }
+}
+
+TEST_F(CommandLineTest, SendsManyInputsInSeveralCalls) {
+  std::string lines;
+  for (int i = 0; i < 150; ++i) absl::StrAppend(&lines, "text ", i, "\r\n");
+  const Result result = Run("classify --json", lines);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 3);
+  EXPECT_EQ(server_.last_classify().inputs_size(), 150 - 2 * 64);
+  EXPECT_EQ(server_.last_classify().inputs(21).text(), "text 149");
+  EXPECT_THAT(Run("classify").err, HasSubstr("there are no inputs"));
+}
+
+TEST_F(CommandLineTest, TranslatesInOrderWhateverComesFirst) {
+  // The first sentence is answered after the one on the third line.
+  const std::string text = "late one. Second one.\n\n  early three.  And four!\r\nno end";
+  std::ofstream(folder_ / "text.txt", std::ios::binary) << text;
+  const Result result = Run("translate text.txt");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, text);
+  EXPECT_EQ(result.err, "");
+  EXPECT_EQ(Run("translate -", text).out, text);
+}
+
+TEST_F(CommandLineTest, TranslatesLinesWhole) {
+  EXPECT_EQ(Run("translate --nosplit -", "  One. Two.  \n").out, "  One. Two.  \n");
+  EXPECT_EQ(server_.last_generate().text(), "One. Two.");
+}
+
+TEST_F(CommandLineTest, TranslatesMoreSentencesThanItHolds) {
+  std::string text;
+  for (int i = 0; i < 700; ++i) absl::StrAppend(&text, "Line ", i, ".\n");
+  EXPECT_EQ(Run("translate --concurrency=2 -", text).out, text);
+  EXPECT_THAT(Run("translate --concurrency=0 -").err, HasSubstr("--concurrency is 0"));
+}
+
+TEST_F(CommandLineTest, PutsSpacesBetweenSentencesThatHadNone) {
+  // The fake server answers with the source itself, whose full-width marks need none.
+  EXPECT_EQ(Run("translate -", "你好。再见。\n").out, "你好。再见。\n");
+}
+
+TEST_F(CommandLineTest, NamesTheSentenceThatFailed) {
+  const Result result = Run("translate -", "Good.\nbad.\nGood again.\n");
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(result.out, "Good.\nbad.\nGood again.\n");
+  EXPECT_THAT(result.err, AllOf(StartsWith("line 2: INVALID_ARGUMENT: is a bad word\n  bad.\n"),
+                                HasSubstr("1 of 3 sentences failed, and were left as they are")));
+  EXPECT_EQ(Run("translate --json -", "Good.\nbad.\n").out,
+            "{\"line\":1,\"source\":\"Good.\",\"text\":\"Good.\"}\n"
+            "{\"line\":2,\"source\":\"bad.\",\"error\":\"is a bad word\"}\n");
+}
+
+TEST_F(CommandLineTest, StopsTranslatingAtAnErrorOfAllSentences) {
+  const Result result = Run("translate --model=none -", "One.\nTwo.\n");
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(result.err, AllOf(HasSubstr("NOT_FOUND"), HasSubstr("`attendant models`")));
+}
+
+TEST_F(CommandLineTest, WaitsForAServerThatIsFull) {
+  EXPECT_EQ(Run("translate -", "busy").out, "busy");
+  EXPECT_THAT(Run("translate --deadline=100ms -", "overloaded").err,
+              HasSubstr("line 1: RESOURCE_EXHAUSTED"));
+}
+
+TEST_F(CommandLineTest, RefusesAFileThatCannotBeTranslated) {
+  EXPECT_THAT(Run("translate nothing.txt").err, HasSubstr("nothing.txt: cannot be read"));
+  EXPECT_THAT(Run("translate .").err, HasSubstr(".: cannot be read"));
+  EXPECT_THAT(Run("translate").err, HasSubstr("or - for standard input"));
+}
+
+TEST_F(CommandLineTest, SendsTheFlagsOfBeamSearch) {
+  EXPECT_EQ(Run("generate --num_beams=4 --num_sequences=2 --length_penalty=0.5 "
+                "--early_stopping=true --decoder_prefix='Der ' text")
+                .exit_code,
+            0);
+  const v1::GenerateRequest& request = server_.last_generate();
+  EXPECT_EQ(request.beam_search().num_beams(), 4);
+  EXPECT_EQ(request.beam_search().length_penalty(), 0.5f);
+  EXPECT_TRUE(request.beam_search().early_stopping());
+  EXPECT_EQ(request.num_sequences(), 2);
+  EXPECT_EQ(request.decoder_prefix().text(), "Der ");
+  EXPECT_EQ(Run("generate text").exit_code, 0);
+  EXPECT_FALSE(server_.last_generate().has_beam_search());
+  EXPECT_FALSE(server_.last_generate().has_decoder_prefix());
+}
+
+TEST_F(CommandLineTest, DrawsWhatTheOutputAttendsTo) {
+  const Result result = Run("generate --cross_attention abcd");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, StartsWith("abcd \n"));
+  // A row for the one token, a column for each byte of the source.
+  EXPECT_THAT(result.out, HasSubstr("       a   b   c   d\nabcd  25  25  25  25 \n"));
+}
+
+TEST_F(CommandLineTest, DrawsTheMapsOfAModel) {
+  const Result result = Run("attend --text='a cat sat' --layers=0 --heads=0");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out,
+            "letters  attention, 1 layer of 1 head; in percent\n"
+            "layer 0 · head 0\n"
+            "          c   s\n"
+            "          a   a\n"
+            "      a   t   t\n"
+            "  a  67  24   9 \n"
+            "cat  21  58  21 \n"
+            "sat   9  24  67 \n");
+  const v1::ModelAttention& request = server_.last_attend();
+  EXPECT_THAT(request.layers(), ::testing::ElementsAre(0));
+  EXPECT_EQ(request.text(), "a cat sat");
+
+  // What a screen has no room for is not asked for.
+  EXPECT_THAT(Run("attend --text='a cat'").err, HasSubstr("The last layer; --layers"));
+  EXPECT_THAT(request.layers(), ::testing::ElementsAre(-1));
+  EXPECT_EQ(request.reduction(), v1::ATTENTION_REDUCTION_MEAN_HEADS);
+}
+
+TEST_F(CommandLineTest, SendsTheFlagsOfAttend) {
+  EXPECT_EQ(Run("attend --model=letters --text=a --target_text='b c' --kind=cross "
+                "--layers=0,4-6,-2 --heads=1 --reduction=top_k --top_k=1 --query_range=0:2 "
+                "--key_range=0:1 --truncate=right")
+                .exit_code,
+            0);
+  const v1::ModelAttention& request = server_.last_attend();
+  EXPECT_EQ(request.target_text(), "b c");
+  EXPECT_EQ(request.kind(), v1::ATTENTION_KIND_CROSS);
+  EXPECT_THAT(request.layers(), ::testing::ElementsAre(0, 4, 5, 6, -2));
+  EXPECT_THAT(request.heads(), ::testing::ElementsAre(1));
+  EXPECT_EQ(request.reduction(), v1::ATTENTION_REDUCTION_TOP_K);
+  EXPECT_EQ(request.top_k(), 1);
+  EXPECT_EQ(request.query_range().end(), 2);
+  EXPECT_EQ(request.truncation().side(), v1::Truncation::SIDE_RIGHT);
+  EXPECT_THAT(Run("attend --text=a --layers=x").err, HasSubstr("--layers: 'x' is neither"));
+  EXPECT_THAT(Run("attend --text=a --kind=some").err, HasSubstr("encoder, decoder, cross"));
+  EXPECT_THAT(Run("attend --text=a --query_range=3").err, HasSubstr("BEGIN:END"));
+  EXPECT_THAT(Run("attend --text=a --reduction=some").err, HasSubstr("mean_heads"));
+}
+
+TEST_F(CommandLineTest, WritesTheMapsOfAModel) {
+  const Result result = Run("attend --text='a </script> b' --html=maps.html");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  const std::string page = Read("maps.html");
+  EXPECT_THAT(page, AllOf(HasSubstr("[\"layer 0\",\"layer 1\",\"layer 2\"]"),
+                          HasSubstr("\\u003c/script\\u003e")));
+  EXPECT_THAT(Run("attend --text=a --html=/no/such/folder/maps.html").err,
+              HasSubstr("/no/such/folder/maps.html: cannot be written"));
+  EXPECT_THAT(Run("attend --text=a --json").out, HasSubstr("\"layer\":2,\"heads\":[0,1]"));
+}
+
+TEST_F(CommandLineTest, DrawsAttentionInColors) {
+  const std::string dark = Run("attend --text='a b' --color=always").out;
+  EXPECT_THAT(dark, HasSubstr("\x1b[48;5;"));
+  setenv("COLORTERM", "truecolor", 1);
+  EXPECT_THAT(Run("attend --text='a b' --color=always").out, HasSubstr("\x1b[48;2;"));
+  unsetenv("COLORTERM");
+}
+
 TEST_F(CommandLineTest, TokenizesAndBack) {
   const Result result = Run("tokenize hi");
   EXPECT_THAT(result.out, HasSubstr("0  104  h      0-1    h\n1  105  i      1-2    i\n"));
@@ -221,7 +469,8 @@ TEST_F(CommandLineTest, PrintsJsonOnOneLine) {
   for (const std::string arguments :
        {"encode hi --json", "encode hi ho --similarity --json", "tokenize hi --json",
         "detokenize 104 --json", "models --json", "models words --json", "health --json",
-        "attend --json"}) {
+        "fill-mask [MASK] --json", "answer --context=a b --json", "classify a --json",
+        "rank a b --json", "attend --json"}) {
     EXPECT_THAT(Run(arguments).out, MatchesRegex("\\{[^\n]*\\}\n")) << arguments;
   }
   EXPECT_THAT(Run("generate hi --json").out,
@@ -248,6 +497,9 @@ TEST_F(CommandLineTest, SaysWhatToDoAboutErrors) {
 TEST_F(CommandLineTest, KeepsControlCharactersFromTheTerminal) {
   EXPECT_THAT(Run("encode \"$(printf 'a\\033[2Jb')\"").out,
               AllOf(HasSubstr("a\\x1b[2Jb"), Not(HasSubstr("\x1b"))));
+  // A C1 control, a mark that writes backwards, and a byte that is not UTF-8.
+  const std::string text = Run("classify \"$(printf 'a\\302\\233b\\342\\200\\256c')\"").out;
+  EXPECT_THAT(text, StartsWith("a\\u009bb\\u202ec\n"));
 }
 
 TEST_F(CommandLineTest, ColorsOnlyATerminal) {
