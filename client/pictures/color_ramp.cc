@@ -21,7 +21,8 @@ bool IsBright(Rgb color) {
 }
 
 double LevelOf(double weight, double largest) {
-  return std::sqrt(std::clamp(weight / largest, 0.0, 1.0));
+  if (!(weight > 0)) return 0;  // Nor is what is not a number.
+  return std::sqrt(std::min(weight / largest, 1.0));
 }
 
 }  // namespace attendant::client

@@ -16,6 +16,7 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
 
 set(ATTENDANT_SANITIZER "" CACHE STRING "Comma-separated sanitizers: address,undefined or thread")
 option(ATTENDANT_ENGINE_ONLY "Leave out what needs gRPC, whose package is not built for sanitizers or fuzzing" OFF)
+option(ATTENDANT_PICTURES "Let `attendant` draw PNG files, which needs Pango and Cairo" ON)
 option(ATTENDANT_FUZZ "Build the fuzzers with libFuzzer (clang); otherwise they replay their seeds as tests" OFF)
 
 find_program(ATTENDANT_CCACHE ccache)

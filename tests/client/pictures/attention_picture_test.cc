@@ -1,5 +1,7 @@
 #include "client/pictures/attention_picture.h"
 
+#include <cmath>
+
 #include "client/pictures/color_ramp.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -115,6 +117,7 @@ TEST(ColorRampTest, GoesFromOneEndToTheOther) {
     EXPECT_GT(light(ColorOf(kDarkRamp, i / 20.0)), light(ColorOf(kDarkRamp, (i - 1) / 20.0)));
   }
   EXPECT_DOUBLE_EQ(LevelOf(0.25, 1), 0.5);
+  EXPECT_EQ(LevelOf(NAN, 1), 0);
 }
 
 }  // namespace
