@@ -12,10 +12,15 @@ function(attendant_library name)
   endif()
 endfunction()
 
-# attendant_program(NAME SOURCES main.cc DEPS x y)
+# attendant_program(NAME SOURCES main.cc DEPS x y). The target `programs` builds those outside tests/: what users run.
+add_custom_target(programs)
 function(attendant_program name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
+  string(FIND ${CMAKE_CURRENT_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/tests tests)
+  if(tests EQUAL -1)
+    add_dependencies(programs ${name})
+  endif()
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} project_options)
 endfunction()
 
