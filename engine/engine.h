@@ -70,7 +70,7 @@ struct ModelDescription {
   int64_t kv_cache_bytes = 0;
   int32_t max_tokens = 0;
   int32_t embedding_size = 0;  // 0 for a decoder that makes none
-  int32_t vocab_size = 0;  // of an encoder-decoder: the source's
+  int32_t vocab_size = 0;      // of an encoder-decoder: the source's
   int32_t num_layers = 0;
   int32_t num_heads = 0;
   int32_t num_key_value_heads = 0;

@@ -72,8 +72,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
       source.dtype.value_or(CpuMultipliesBFloat16() ? DataType::kBFloat16 : DataType::kFloat32);
   // Prompts come in chunks; an encoder's input is computed whole.
   const int32_t max_encoder_tokens = std::max(options.max_batch_tokens, description.max_tokens);
-  transformer_options.max_batch_tokens =
-      is_decoder ? options.max_batch_tokens : max_encoder_tokens;
+  transformer_options.max_batch_tokens = is_decoder ? options.max_batch_tokens : max_encoder_tokens;
   transformer_options.max_source_tokens = max_encoder_tokens;
   transformer_options.max_logit_rows = options.max_running_sequences;
   transformer_options.strict_kernels = options.strict_kernels;
@@ -103,8 +102,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   description.default_normalize = model->sentence.normalize;
   description.prompts = model->sentence.prompts;
   description.can_encode = !is_decoder || has_sources;
-  description.can_generate =
-      is_decoder && !has_sources && transformer->has_language_model_head();
+  description.can_generate = is_decoder && !has_sources && transformer->has_language_model_head();
   model->hidden_size = config.hidden_size;
   model->type_vocab_size = config.type_vocab_size;
   model->max_encode_bytes = options.max_encode_bytes;

@@ -93,12 +93,33 @@ struct Call {
   float* log_sum_exp = nullptr;
   float* weights = nullptr;
 
+  // The bias of one head from query `query` of the sequence and key `key` on; without one, null.
+  BlockBias Bias(const AttentionSequence& sequence, int64_t head, int64_t query,
+                 int64_t key) const {
+    if (const RelativeBias& relative = options.relative_bias; relative.data != nullptr) {
+      const int64_t distance = key - Position(sequence, query);
+      // One query further is one key nearer.
+      return {relative.data + head * (2 * int64_t{relative.max_distance} + 1) +
+                  relative.max_distance + distance,
+              -1, 1};
+    }
+    if (bias.data == nullptr) return {};
+    return {bias.data + head * bias.head_stride + (first_query + query) * bias.query_stride +
+                key * bias.key_stride,
+            bias.query_stride, bias.key_stride};
+  }
+
   int64_t heads_per_key_head() const { return options.num_heads / options.num_key_value_heads; }
+
+  // Of query `query` of the sequence, among its keys.
+  int64_t Position(const AttentionSequence& sequence, int64_t query) const {
+    const int64_t all = all_queries < 0 ? sequence.num_queries : all_queries;
+    return first_query + query + sequence.num_keys - all;
+  }
 
   // The keys that query `query` of the sequence sees.
   KeyRange Visible(const AttentionSequence& sequence, int64_t query) const {
-    const int64_t all = all_queries < 0 ? sequence.num_queries : all_queries;
-    const int64_t position = first_query + query + sequence.num_keys - all;
+    const int64_t position = Position(sequence, query);
     const int64_t window = options.sliding_window;
     const int64_t last = options.causal ? position : position + window - 1;
     const int64_t begin = std::max<int64_t>(0, position - window + 1);
@@ -421,7 +442,7 @@ class BlockedAttention {
       SetRanges(plan, sequence, first_query, num_queries, block, width, scratch.ranges);
       MultiplyKeys(plan, key_head, block, width, num_queries, scratch);
       UpdateSoftmax(scratch.scores, kKeyBlock, width, num_queries, scratch.ranges,
-                    Bias(plan, head, first_query, block), state, scratch.weights);
+                    Bias(plan, sequence, head, first_query, block), state, scratch.weights);
       MultiplyValues(plan, key_head, block, width, num_queries, scratch);
     });
 
@@ -460,15 +481,9 @@ class BlockedAttention {
     }
   }
 
-  BlockBias Bias(const PackedSequence& plan, int64_t head, int64_t first_query,
-                 int64_t block) const {
-    const AttentionBias& bias = call_.bias;
-    if (bias.data == nullptr) return {};
-    const int64_t first_key = (plan.first_block + block) * kKeyBlock;
-    const int64_t query = call_.first_query + first_query;
-    return {bias.data + head * bias.head_stride + query * bias.query_stride +
-                first_key * bias.key_stride,
-            bias.query_stride, bias.key_stride};
+  BlockBias Bias(const PackedSequence& plan, const AttentionSequence& sequence, int64_t head,
+                 int64_t first_query, int64_t block) const {
+    return call_.Bias(sequence, head, first_query, (plan.first_block + block) * kKeyBlock);
   }
 
   // scores = queries x keys
@@ -509,7 +524,7 @@ class BlockedAttention {
       const int64_t count = std::min(width, num_keys - first_key);
       SetRanges(plan, sequence, first_query, num_queries, block, width, scratch.ranges);
       MultiplyKeys(plan, head / call_.heads_per_key_head(), block, width, num_queries, scratch);
-      const BlockBias bias = Bias(plan, head, first_query, block);
+      const BlockBias bias = Bias(plan, sequence, head, first_query, block);
       for (int64_t i = 0; i < num_queries; ++i) {
         FinalWeights(scratch.scores + i * kKeyBlock, count, scratch.ranges[i],
                      bias.data == nullptr ? nullptr : bias.data + i * bias.query_stride,
@@ -639,9 +654,15 @@ class DecodeAttention {
                [&](const auto* keys, int64_t first, int64_t count) {
                  DotRows(queries, num_rows, keys, count, head_dim_, scores + first, kKeyRange);
                });
-    UpdateSoftmax(scores, kKeyRange, end, num_rows, ranges, BlockBias{},
-                  {largest_ + partial, sum_ + partial, values_ + partial * head_dim_, head_dim_},
-                  scores);
+    // Each row has a bias of its own; without one, all are done at once.
+    const int64_t rows_at_once = call_.options.relative_bias.data == nullptr ? num_rows : 1;
+    for (int64_t row = 0; row < num_rows; row += rows_at_once) {
+      const int64_t first = partial + row;
+      UpdateSoftmax(scores + row * kKeyRange, kKeyRange, end, rows_at_once, ranges + row,
+                    call_.Bias(sequence, key_head * group + row % group, row / group, first_key),
+                    {largest_ + first, sum_ + first, values_ + first * head_dim_, head_dim_},
+                    scores + row * kKeyRange);
+    }
     ForEachRun(call_.values, sequence, key_head, first_key, begin, end,
                [&](const auto* values, int64_t first, int64_t count) {
                  AddWeighted(scores + first, kKeyRange, num_rows, values, count, head_dim_,
@@ -717,6 +738,14 @@ void CheckShapes(const Call& call) {
   CHECK_GE(options.sliding_window, 1);
   CHECK_EQ(call.q.cols, options.num_heads * options.head_dim);
   CHECK_EQ(call.out.cols, call.q.cols);
+  if (options.relative_bias.data == nullptr) return;
+  CHECK(call.bias.data == nullptr) << "a bias by distance and a mask";
+  for (const AttentionSequence& sequence : call.sequences) {
+    if (sequence.num_queries == 0 || sequence.num_keys == 0) continue;
+    const int64_t first = call.Position(sequence, 0);
+    const int64_t last = call.Position(sequence, sequence.num_queries - 1);
+    CHECK_LE(std::max(last, sequence.num_keys - 1 - first), options.relative_bias.max_distance);
+  }
 }
 
 template <typename Wanted>

@@ -12,6 +12,15 @@
 
 namespace attendant::engine {
 
+// A bias by distance, added to scaled scores: that of head h, a query at position p and a key at
+// position p + d is data[h * (2 * max_distance + 1) + max_distance + d]. Positions are those that
+// `causal` speaks of below: the last query's is the last key's. It costs O(distances), not
+// O(queries * keys). No key may lie farther than max_distance from a query. No data: no bias.
+struct RelativeBias {
+  const float* data = nullptr;  // [num_heads, 2 * max_distance + 1]
+  int32_t max_distance = 0;
+};
+
 // Scaled dot-product attention, softmax(Q Kᵀ scale + mask) V (Vaswani et al., "Attention Is All You
 // Need", 2017), in blocks of queries and keys with a running softmax (Dao et al., "FlashAttention",
 // 2022; Milakov and Gimelshein, 2018), so that scores never exist as a whole: memory is O(tokens).
@@ -28,6 +37,8 @@ struct AttentionOptions {
   // With causal: only the last `sliding_window` of those keys, its own included. Without: keys
   // nearer than that on either side. No limit by default.
   int32_t sliding_window = std::numeric_limits<int32_t>::max();
+
+  RelativeBias relative_bias;
 
   // What products are computed in: kFloat32, or kBFloat16 where the machine multiplies it, else
   // float (sums and softmax are always float).
@@ -76,7 +87,7 @@ void PagedAttention(KernelContext& context, const AttentionOptions& options, Con
 
 // An additive mask: bias of the sequence's query i (counted from 0, not from first_query) and key j
 // of head h at data[h * head_stride + i * query_stride + j * key_stride]; a stride of 0 broadcasts.
-// -infinity masks. No data: no mask.
+// -infinity masks. No data: no mask. Not with a relative bias.
 struct AttentionBias {
   const float* data = nullptr;
   int64_t head_stride = 0;

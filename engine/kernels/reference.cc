@@ -51,6 +51,16 @@ bool Sees(const AttentionOptions& options, int64_t query, int64_t num_queries, i
   return std::abs(distance) < options.sliding_window;
 }
 
+// The additive part of a score: -infinity for a key that is not seen.
+double Bias(const AttentionOptions& options, int64_t head, int64_t query, int64_t num_queries,
+            int64_t key, int64_t num_keys) {
+  if (!Sees(options, query, num_queries, key, num_keys)) return -kInfinity;
+  const RelativeBias& bias = options.relative_bias;
+  if (bias.data == nullptr) return 0.0;
+  const int64_t distance = key - (query + num_keys - num_queries);
+  return bias.data[head * (2 * int64_t{bias.max_distance} + 1) + bias.max_distance + distance];
+}
+
 float CachedValue(const PagedKeysValues& cache, const AttentionOptions& options,
                   const std::byte* data, const AttentionSequence& sequence, int64_t head,
                   int64_t key, int64_t i) {
@@ -245,8 +255,7 @@ void PagedAttention(const AttentionOptions& options, ConstMatrix q, const PagedK
               return CachedValue(cache, options, cache.values, sequence, key_head, j, i);
             },
             [&](int64_t j) {
-              return Sees(options, row, sequence.num_queries, j, sequence.num_keys) ? 0.0
-                                                                                    : -kInfinity;
+              return Bias(options, head, row, sequence.num_queries, j, sequence.num_keys);
             },
             out.row(sequence.query_start + row) + head * options.head_dim, nullptr, nullptr);
       }
@@ -266,8 +275,8 @@ void MaskedAttention(const AttentionOptions& options, ConstMatrix q, int32_t fir
           [&](int64_t j, int64_t i) { return double{k.row(j)[column + i]}; },
           [&](int64_t j, int64_t i) { return double{v.row(j)[column + i]}; },
           [&](int64_t j) {
-            if (!Sees(options, first_query + row, num_queries, j, k.rows)) return -kInfinity;
-            if (bias.data == nullptr) return 0.0;
+            const double own = Bias(options, head, first_query + row, num_queries, j, k.rows);
+            if (bias.data == nullptr || own == -kInfinity) return own;
             return double{bias.data[head * bias.head_stride +
                                     (first_query + row) * bias.query_stride + j * bias.key_stride]};
           },

@@ -45,6 +45,7 @@ enum class LinearLayout : uint8_t { kOutIn, kInOut };
 enum class WeightRole : uint8_t {
   kTokenEmbedding,
   kPositionEmbedding,
+  kPositionBuffer,  // a whole tensor's name: positions that would else be computed
   kTypeEmbedding,
   kEmbeddingNorm,
   kRelativeBias,  // one value for each bucket of distances and each head, shared by all layers
@@ -66,7 +67,7 @@ enum class WeightRole : uint8_t {
   kFeedForwardNorm,
   kFinalNorm,
   kLanguageModelHead,
-  kLogitsBias,  // [1, vocab_size], if the checkpoint has it
+  kLogitsBias,  // a whole tensor's name: [1, vocab_size], if the checkpoint has it
 };
 
 // What a checkpoint calls a role, without ".weight" or ".bias" ("weight" and "bias", where the name
@@ -112,8 +113,8 @@ struct HeadTensor {
   absl::string_view class_part = "";
 };
 
-// An encoder-decoder is a decoder's row that names its encoder's, a row of its own that is read from
-// the same config.json and checkpoint.
+// An encoder-decoder is a decoder's row that names its encoder's, a row of its own that is read
+// from the same config.json and checkpoint.
 struct ArchitectureSpec {
   absl::string_view model_type;
   Stack stack = Stack::kEncoder;

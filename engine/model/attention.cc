@@ -22,12 +22,12 @@ double Llama3Frequency(const RopeScaling& scaling, double frequency) {
 
 AttentionOptions OptionsOf(const ArchitectureSpec& spec, const ModelConfig& config,
                            DataType dtype) {
-  return {.num_heads = config.num_attention_heads,
-          .num_key_value_heads = config.num_key_value_heads,
-          .head_dim = config.head_dim,
-          .scale =
-              spec.scaled_scores ? 1.0f / std::sqrt(static_cast<float>(config.head_dim)) : 1.0f,
-          .dtype = dtype};
+  return {
+      .num_heads = config.num_attention_heads,
+      .num_key_value_heads = config.num_key_value_heads,
+      .head_dim = config.head_dim,
+      .scale = spec.scaled_scores ? 1.0f / std::sqrt(static_cast<float>(config.head_dim)) : 1.0f,
+      .dtype = dtype};
 }
 
 PagedKeysValues LayerOf(KvCache& cache, int32_t layer) {
@@ -60,9 +60,13 @@ std::vector<float> InverseFrequencies(const ModelConfig& config) {
 }
 
 SelfAttention::SelfAttention(const ArchitectureSpec& spec, const ModelConfig& config,
-                             DataType dtype, int32_t max_tokens)
+                             DataType dtype, int32_t max_tokens,
+                             absl::Span<const float> relative_bias)
     : options_(OptionsOf(spec, config, dtype)) {
   options_.causal = spec.stack == Stack::kDecoder;
+  if (!relative_bias.empty()) {
+    options_.relative_bias = {relative_bias.data(), config.max_position_embeddings};
+  }
   if (spec.position == PositionKind::kRotary) inverse_frequencies_ = InverseFrequencies(config);
   sequences_.reserve(max_tokens);
 }

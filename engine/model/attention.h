@@ -24,9 +24,10 @@ std::vector<float> InverseFrequencies(const ModelConfig& config);
 // The attention sublayer of every layer of a model: what they share.
 class SelfAttention {
  public:
-  // `dtype` is what products are computed in. The sublayer keeps no reference to its arguments.
+  // `dtype` is what products are computed in. `relative_bias`, as ModelWeights has it, must outlive
+  // the sublayer; it keeps no reference to its other arguments.
   SelfAttention(const ArchitectureSpec& spec, const ModelConfig& config, DataType dtype,
-                int32_t max_tokens);
+                int32_t max_tokens, absl::Span<const float> relative_bias);
 
   // Takes in the sequences of the step to come; `batch` and `cache` must stay until it is done.
   void Begin(const Batch& batch, KvCache* cache);
@@ -51,7 +52,7 @@ class SelfAttention {
 // values from the source, which Store puts into the cache once.
 class CrossAttention {
  public:
-  // As SelfAttention.
+  // As SelfAttention, but without a relative bias.
   CrossAttention(const ArchitectureSpec& spec, const ModelConfig& config, DataType dtype,
                  int32_t max_tokens);
 

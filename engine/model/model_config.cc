@@ -256,11 +256,10 @@ absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view config_json,
     RETURN_IF_ERROR(
         CheckDivides(json, heads_key, config.num_attention_heads, hidden_key, config.hidden_size));
   }
-  ASSIGN_OR_RETURN(config.head_dim,
-                   json.Int(keys.head_dim, 1, kMaxHeadDim,
-                            config.hidden_size / config.num_attention_heads));
-  ASSIGN_OR_RETURN(config.num_key_value_heads, json.Int(keys.num_key_value_heads, 1, kMaxHeads,
-                                                        config.num_attention_heads));
+  ASSIGN_OR_RETURN(config.head_dim, json.Int(keys.head_dim, 1, kMaxHeadDim,
+                                             config.hidden_size / config.num_attention_heads));
+  ASSIGN_OR_RETURN(config.num_key_value_heads,
+                   json.Int(keys.num_key_value_heads, 1, kMaxHeads, config.num_attention_heads));
   RETURN_IF_ERROR(CheckDivides(json, keys.num_key_value_heads, config.num_key_value_heads,
                                heads_key, config.num_attention_heads));
   if (spec.position == PositionKind::kRotary) RETURN_IF_ERROR(ReadRotary(json, config));

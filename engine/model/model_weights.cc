@@ -56,8 +56,8 @@ std::string FindName(const Checkpoint& checkpoint, const ArchitectureSpec& spec,
   for (const WeightName& weight : spec.weight_names) {
     if (weight.role != role) continue;
     for (absl::string_view prefix : prefixes) {
-      std::string name = absl::StrReplaceAll(absl::StrCat(prefix, weight.name),
-                                             {{"{}", absl::StrCat(layer)}});
+      std::string name =
+          absl::StrReplaceAll(absl::StrCat(prefix, weight.name), {{"{}", absl::StrCat(layer)}});
       if (checkpoint.TensorShape(TensorName(name, "weight"))) return name;
       if (first.empty()) first = std::move(name);
     }
@@ -135,6 +135,18 @@ class WeightReader {
     return FindName(checkpoint_, spec_, prefixes_, role, layer);
   }
 
+  // The tensor of a role whose names are those of whole tensors, if the checkpoint has it.
+  std::optional<std::string> FindTensor(WeightRole role) const {
+    for (const WeightName& weight : spec_.weight_names) {
+      if (weight.role != role) continue;
+      for (absl::string_view prefix : {absl::string_view(), spec_.prefix}) {
+        std::string name = absl::StrCat(prefix, weight.name);
+        if (checkpoint_.TensorShape(name)) return name;
+      }
+    }
+    return std::nullopt;
+  }
+
   bool IsStored(WeightRole role) const {
     return checkpoint_.TensorShape(TensorName(NameOf(role), "weight")).has_value();
   }
@@ -142,9 +154,9 @@ class WeightReader {
   // Whether the model has these weights; where they are optional, whether this checkpoint does.
   bool Has(WeightRole role) const {
     if (!spec_.Has(role)) return false;
-    const bool optional =
-        std::any_of(spec_.weight_names.begin(), spec_.weight_names.end(),
-                    [&](const WeightName& weight) { return weight.role == role && weight.optional; });
+    const bool optional = std::any_of(
+        spec_.weight_names.begin(), spec_.weight_names.end(),
+        [&](const WeightName& weight) { return weight.role == role && weight.optional; });
     return !optional || IsStored(role);
   }
 
@@ -170,12 +182,12 @@ class WeightReader {
                                    {.scale = scale}));
     // The small tables stay exact: they cost little, and are added to every token.
     if (Has(WeightRole::kPositionEmbedding)) {
-      ASSIGN_OR_RETURN(weights_.position_embedding,
-                       ReadEmbedding(WeightRole::kPositionEmbedding,
-                                     config_.max_position_embeddings, DataType::kFloat32,
-                                     {.first_row = spec_.position_offset}));
+      ASSIGN_OR_RETURN(
+          weights_.position_embedding,
+          ReadEmbedding(WeightRole::kPositionEmbedding, config_.max_position_embeddings,
+                        DataType::kFloat32, {.first_row = spec_.position_offset}));
     } else if (spec_.position == PositionKind::kSinusoidal) {
-      weights_.position_embedding = ComputePositions();
+      ASSIGN_OR_RETURN(weights_.position_embedding, ReadOrComputePositions());
     }
     if (spec_.Has(WeightRole::kRelativeBias)) RETURN_IF_ERROR(ReadRelativeBias());
     if (spec_.Has(WeightRole::kTypeEmbedding)) {
@@ -189,12 +201,24 @@ class WeightReader {
     return absl::OkStatus();
   }
 
-  EmbeddingTable ComputePositions() {
-    if (mode_ == Mode::kCheck) return {};
+  absl::StatusOr<EmbeddingTable> ReadOrComputePositions() {
     const int64_t num_rows = config_.max_position_embeddings;
-    const std::vector<float> table = SinusoidalPositions(spec_.sinusoid, spec_.position_offset,
-                                                         num_rows, config_.hidden_size);
-    return KeepTable(ConstMatrix(table.data(), num_rows, config_.hidden_size), DataType::kFloat32);
+    const int64_t hidden = config_.hidden_size;
+    std::vector<float> table;
+    if (const std::optional<std::string> buffer = FindTensor(WeightRole::kPositionBuffer)) {
+      // Modules keep it as [rows, size], [1, rows, size] or [rows, 1, size], and longer than need
+      // be.
+      std::vector<int64_t> shape = checkpoint_.TensorShape(*buffer).value();
+      const int64_t stored =
+          shape.empty() ? 0 : std::max(shape[0], shape.size() == 3 ? shape[1] : 0);
+      std::vector<int64_t> expected = {std::max(stored, num_rows), hidden};
+      if (shape.size() == 3) expected.insert(expected.begin() + (shape[0] == 1 ? 0 : 1), 1);
+      RETURN_IF_ERROR(ReadTensor(*buffer, std::move(expected), table));
+    } else if (mode_ == Mode::kPack) {
+      table = SinusoidalPositions(spec_.sinusoid, spec_.position_offset, num_rows, hidden);
+    }
+    if (mode_ == Mode::kCheck) return EmbeddingTable();
+    return KeepTable(ConstMatrix(table.data(), num_rows, hidden), DataType::kFloat32);
   }
 
   absl::Status ReadRelativeBias() {
@@ -207,8 +231,7 @@ class WeightReader {
     weights_.relative_bias = RelativeBiasByDistance(
         ConstMatrix(matrix_.data(), num_buckets, num_heads), spec_.stack == Stack::kEncoder,
         config_.relative_attention_max_distance, config_.max_position_embeddings);
-    weights_.packed_bytes +=
-        static_cast<int64_t>(weights_.relative_bias.size() * sizeof(float));
+    weights_.packed_bytes += static_cast<int64_t>(weights_.relative_bias.size() * sizeof(float));
     return absl::OkStatus();
   }
 
@@ -301,11 +324,8 @@ class WeightReader {
     if (spec_.bias == BiasKind::kStored && checkpoint_.TensorShape(own)) {
       return ReadTensor(own, {config_.vocab_size}, bias_);
     }
-    for (const WeightName& weight : spec_.weight_names) {
-      if (weight.role != WeightRole::kLogitsBias) continue;
-      const std::string name(weight.name);
-      if (!checkpoint_.TensorShape(name)) continue;
-      return ReadTensor(name, {1, config_.vocab_size}, bias_);
+    if (const std::optional<std::string> name = FindTensor(WeightRole::kLogitsBias)) {
+      return ReadTensor(*name, {1, config_.vocab_size}, bias_);
     }
     return absl::OkStatus();
   }

@@ -19,8 +19,8 @@
 
 namespace attendant::engine {
 
-// The weights of one stack as the step reads them. How the checkpoint stored them - transposed, fused
-// or apart, tied, under older names - is settled here; Transformer has one case.
+// The weights of one stack as the step reads them. How the checkpoint stored them - transposed,
+// fused or apart, tied, under older names - is settled here; Transformer has one case.
 
 struct NormWeights {
   std::vector<float> weight;  // [hidden_size]
@@ -80,9 +80,9 @@ absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, const Arc
                                          const LoadWeightsOptions& options, KernelContext& context,
                                          const std::function<void(double)>& progress = nullptr);
 
-// The heads, of those that the row of config's model_type names, whose tensors the checkpoint carries, sorted: "lm", "masked_lm", "pooler",
-// "question_answering", "sequence_classification", "token_classification". A decoder whose head is
-// tied to its embeddings has "lm".
+// The heads, of those that the row of config's model_type names, whose tensors the checkpoint
+// carries, sorted: "lm", "masked_lm", "pooler", "question_answering", "sequence_classification",
+// "token_classification". A decoder whose head is tied to its embeddings has "lm".
 std::vector<std::string> FindHeads(const Checkpoint& checkpoint, const ArchitectureSpec& spec,
                                    const ModelConfig& config);
 

@@ -10,8 +10,8 @@
 namespace attendant::engine {
 namespace {
 
-std::array<absl::Span<const ArchitectureSpec>, 4> Families() {
-  return {BartFamily(), BertFamily(), GptFamily(), LlamaFamily()};
+std::array<absl::Span<const ArchitectureSpec>, 6> Families() {
+  return {BartFamily(), BertFamily(), GptFamily(), LlamaFamily(), T5Family(), TransformerFamily()};
 }
 
 }  // namespace

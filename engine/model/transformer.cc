@@ -25,7 +25,8 @@ struct Transformer::Impl {
         options(options),
         context(context),
         encoder(std::move(encoder)),
-        attention(spec, this->config, options.dtype, options.max_batch_tokens),
+        attention(spec, this->config, options.dtype, options.max_batch_tokens,
+                  this->weights.relative_bias),
         cross_attention(spec, this->config, options.dtype, options.max_batch_tokens),
         workspace(spec, this->config, options.max_batch_tokens,
                   this->encoder == nullptr ? 0 : options.max_source_tokens, options.max_logit_rows,
@@ -115,9 +116,9 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Load(
   };
   TransformerOptions encoder_options = options;
   encoder_options.max_batch_tokens = options.max_source_tokens;
-  ASSIGN_OR_RETURN(std::unique_ptr<Transformer> encoder,
-                   LoadStack(checkpoint, *spec->encoder, encoder_options, context, nullptr,
-                             half(0)));
+  ASSIGN_OR_RETURN(
+      std::unique_ptr<Transformer> encoder,
+      LoadStack(checkpoint, *spec->encoder, encoder_options, context, nullptr, half(0)));
   return LoadStack(checkpoint, *spec, options, context, std::move(encoder), half(0.5));
 }
 
@@ -133,10 +134,9 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::LoadStack(
                                {.dtype = options.dtype, .strict_kernels = options.strict_kernels},
                                context, progress));
   std::vector<std::string> heads = FindHeads(checkpoint, spec, config);
-  return std::unique_ptr<Transformer>(
-      new Transformer(std::make_unique<Impl>(spec, std::move(config), std::move(heads),
-                                             std::move(weights), options, context,
-                                             std::move(encoder))));
+  return std::unique_ptr<Transformer>(new Transformer(
+      std::make_unique<Impl>(spec, std::move(config), std::move(heads), std::move(weights), options,
+                             context, std::move(encoder))));
 }
 
 Transformer::Transformer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

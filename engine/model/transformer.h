@@ -77,8 +77,8 @@ class Transformer {
   // Runs the stack over `batch` (at most max_batch_tokens) and returns its hidden states after the
   // final norm, [num_tokens, hidden_size]; valid until the next call. `cache` is null for encoders;
   // for decoders the batch's block_copies are made in it first, and then the batch's own keys and
-  // values are stored into it. Ids and positions were checked by the caller. An empty batch gives no
-  // rows.
+  // values are stored into it. Ids and positions were checked by the caller. An empty batch gives
+  // no rows.
   ConstMatrix Forward(const Batch& batch, KvCache* cache);
   ConstMatrix Forward(const Batch& batch, KvCache* cache, HiddenStateObserver observer);
 

@@ -7,7 +7,8 @@
 namespace attendant::engine {
 
 Workspace::Workspace(const ArchitectureSpec& spec, const ModelConfig& config, int32_t max_tokens,
-                     int32_t max_source_tokens, int32_t max_logit_rows, bool has_language_model_head)
+                     int32_t max_source_tokens, int32_t max_logit_rows,
+                     bool has_language_model_head)
     : zeros_(spec.Has(WeightRole::kTypeEmbedding) ? max_tokens : 0) {
   int64_t end = 0;
   const auto allot = [&end](int64_t max_rows, int64_t cols) {

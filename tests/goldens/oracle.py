@@ -263,14 +263,20 @@ def with_bf16_products(auto_class, folder):
     return model
 
 
-def measure_stray(auto_class, folder, inputs, expected):
-    """For each arithmetic, the worst stray of hidden states and of logits over all inputs: of one value, and of the
-    root mean square of all values."""
-    models = {
+def load_arithmetics(auto_class, folder):
+    """The checkpoint as transformers computes it in single precision, and in each other arithmetic."""
+    return {
+        "f32": load(auto_class, folder),
         "f64": load(auto_class, folder, dtype=torch.float64),
         "bf16_products": with_bf16_products(auto_class, folder),
         "bf16_throughout": load(auto_class, folder, dtype=torch.bfloat16),
     }
+
+
+def measure_stray(models, inputs, expected):
+    """For each arithmetic, the worst stray of hidden states and of logits over all inputs: of one value, and of the
+    root mean square of all values."""
+    models = {arithmetic: model for arithmetic, model in models.items() if arithmetic != "f32"}
     strays = {"stray_over_rms": worst_stray, "rms_stray_over_rms": rms_stray}
     facts = {fact: {arithmetic: {} for arithmetic in models} for fact in strays}
     for arithmetic, model in models.items():
@@ -286,9 +292,11 @@ def measure_stray(auto_class, folder, inputs, expected):
     return facts
 
 
-def make_expected(folder, auto_class, inputs, seed, generates):
-    """Writes expected.safetensors and expected.json of the checkpoint in `folder`."""
-    model = load(auto_class, folder)
+def make_expected(folder, auto_class, inputs, seed, generates, models=None):
+    """Writes expected.safetensors and expected.json of the checkpoint in `folder`; `models` are those of
+    load_arithmetics, where transformers has no such class."""
+    models = load_arithmetics(auto_class, folder) if models is None else models
+    model = models["f32"]
     expected = {}
     facts = {"seed": seed}
     for name, input in inputs.items():
@@ -307,7 +315,7 @@ def make_expected(folder, auto_class, inputs, seed, generates):
         facts["smallest_greedy_margin"] = float(
             f"{min(float(e['greedy_margins'].min()) for e in expected.values()):.4g}"
         )
-    facts.update(measure_stray(auto_class, folder, inputs, expected))
+    facts.update(measure_stray(models, inputs, expected))
 
     tensors = {}
     for name, input in inputs.items():

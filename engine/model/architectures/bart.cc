@@ -74,6 +74,10 @@ constexpr ConfigKeys kDecoderKeys = {
 };
 
 constexpr WeightRole kNoFinalNorm[] = {WeightRole::kFinalNorm};
+constexpr WeightRole kNoTablesOrEmbeddingNorm[] = {WeightRole::kPositionEmbedding,
+                                                   WeightRole::kEmbeddingNorm};
+constexpr WeightRole kLayerNormsAlone[] = {WeightRole::kPositionEmbedding,
+                                           WeightRole::kEmbeddingNorm, WeightRole::kFinalNorm};
 
 // What the members of the family differ in.
 struct Member {
@@ -89,6 +93,19 @@ struct Member {
 
 constexpr Member kMembers[] = {
     {.model_type = "bart", .absent_roles = kNoFinalNorm},
+    {.model_type = "mbart", .norm_placement = NormPlacement::kPre},
+    {.model_type = "m2m_100",
+     .norm_placement = NormPlacement::kPre,
+     .absent_roles = kNoTablesOrEmbeddingNorm,
+     .position = PositionKind::kSinusoidal,
+     .sinusoid = SinusoidKind::kFairseq,
+     .scale_embedding = true},
+    {.model_type = "marian",
+     .absent_roles = kLayerNormsAlone,
+     .position = PositionKind::kSinusoidal,
+     .sinusoid = SinusoidKind::kHalves,
+     .position_offset = 0,
+     .language_model_class = "MarianMTModel"},
 };
 
 constexpr ArchitectureSpec Common(const Member& member) {
@@ -127,8 +144,11 @@ constexpr ArchitectureSpec Decoder(const Member& member, const ArchitectureSpec&
   return spec;
 }
 
-constexpr ArchitectureSpec kEncoders[] = {Encoder(kMembers[0])};
-constexpr ArchitectureSpec kFamily[] = {Decoder(kMembers[0], kEncoders[0])};
+constexpr ArchitectureSpec kEncoders[] = {Encoder(kMembers[0]), Encoder(kMembers[1]),
+                                          Encoder(kMembers[2]), Encoder(kMembers[3])};
+constexpr ArchitectureSpec kFamily[] = {
+    Decoder(kMembers[0], kEncoders[0]), Decoder(kMembers[1], kEncoders[1]),
+    Decoder(kMembers[2], kEncoders[2]), Decoder(kMembers[3], kEncoders[3])};
 
 }  // namespace
 

@@ -11,6 +11,8 @@ absl::Span<const ArchitectureSpec> BartFamily();
 absl::Span<const ArchitectureSpec> BertFamily();
 absl::Span<const ArchitectureSpec> GptFamily();
 absl::Span<const ArchitectureSpec> LlamaFamily();
+absl::Span<const ArchitectureSpec> T5Family();
+absl::Span<const ArchitectureSpec> TransformerFamily();
 
 }  // namespace attendant::engine
 

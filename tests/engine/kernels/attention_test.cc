@@ -121,6 +121,20 @@ TEST_P(AttentionTest, EqualsPlainLoopsWithWindows) {
   }
 }
 
+TEST_P(AttentionTest, AddsABiasByDistance) {
+  constexpr int32_t kMaxDistance = 620;
+  TestMatrix biases(4, 2 * kMaxDistance + 1, 11);
+  for (const bool causal : {false, true}) {
+    for (const int32_t window : {kNoWindow, 31}) {
+      AttentionOptions options = Options(4, 2, 12);
+      options.causal = causal;
+      options.sliding_window = window;
+      options.relative_bias = {biases.view().data, kMaxDistance};
+      CheckPacked(options, {{1, 1}, {0, 0}, {65, 65}, {600, 600}, {3, 70}, {40, 513}});
+    }
+  }
+}
+
 TEST_P(AttentionTest, SharesKeysAmongGroupsOfHeads) {
   CheckPacked(Options(8, 8, 16), {{40, 40}});
   CheckPacked(Options(8, 2, 16), {{40, 40}});
@@ -306,6 +320,19 @@ TEST_P(PagedAttentionTest, MixesPrefillAndDecode) {
   Check(Options(9, 3, 64), {{1, 70}, {50, 50}, {1, 1}, {0, 3}, {30, 100}, {1, 600}});
 }
 
+TEST_P(PagedAttentionTest, AddsABiasByDistance) {
+  constexpr int32_t kMaxDistance = 1100;
+  TestMatrix biases(6, 2 * kMaxDistance + 1, 11);
+  for (const int32_t key_heads : {6, 2}) {
+    for (const bool causal : {true, false}) {
+      AttentionOptions options = Options(6, key_heads, 12);
+      options.causal = causal;
+      options.relative_bias = {biases.view().data, kMaxDistance};
+      Check(options, {{1, 1}, {1, 40}, {5, 5}, {2, 513}, {40, 40}, {20, 300}, {1, 1100}});
+    }
+  }
+}
+
 TEST_P(PagedAttentionTest, TakesAnyBlockSize) {
   for (const int32_t block_size : {1, 3, 16, 32, 100})
     Check(Options(2, 1, 12), {{1, 70}, {40, 90}}, block_size);
@@ -402,6 +429,18 @@ TEST(MaskedAttentionTest, EqualsPlainLoopsWithoutAMask) {
     CheckMasked(options, 300, 70, {}, 100, 200);
     CheckMasked(options, 5, 0, {}, 0, 5);
     CheckMasked(options, 1, 1, {}, 0, 1);
+  }
+}
+
+TEST(MaskedAttentionTest, AddsABiasByDistance) {
+  TestMatrix biases(4, 2 * 300 + 1, 11);
+  for (const bool causal : {false, true}) {
+    AttentionOptions options = Options(4, 2, 20);
+    options.causal = causal;
+    options.relative_bias = {biases.view().data, 300};
+    CheckMasked(options, 70, 70, {}, 0, 70);
+    CheckMasked(options, 70, 300, {}, 10, 40);
+    CheckMasked(options, 290, 290, {}, 100, 150);
   }
 }
 
