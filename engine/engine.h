@@ -75,8 +75,11 @@ struct ModelDescription {
   int32_t num_heads = 0;
   int32_t num_key_value_heads = 0;
   int32_t hidden_size = 0;
-  std::vector<std::string> heads;  // heads the checkpoint carries: "lm", "masked_lm", ...
-  std::string tokenizer_kind;      // Tokenizer::kind(); empty if the checkpoint has no tokenizer
+  int32_t max_source_tokens = 0;       // of an encoder-decoder; else 0
+  int32_t target_vocab_size = 0;       // as well: what it writes; vocab_size is of what it reads
+  std::vector<std::string> languages;  // that it translates between, if it is told which
+  std::vector<std::string> heads;      // heads the checkpoint carries: "lm", "masked_lm", ...
+  std::string tokenizer_kind;  // Tokenizer::kind(); empty if the checkpoint has no tokenizer
   Pooling default_pooling = Pooling::kMean;
   bool default_normalize = false;
   std::map<std::string, std::string> prompts;  // prefixes by name

@@ -31,9 +31,10 @@ struct GenerateJob {
   InFlight in_flight;
   std::shared_ptr<RequestControl> control;
   std::shared_ptr<TokenSink> sink;
-  Source source;                // of an encoder-decoder
-  std::vector<int32_t> prompt;  // of an encoder-decoder, how its decoder begins
-  std::string echo;             // the text that comes first
+  Source source;                              // of an encoder-decoder
+  std::vector<int32_t> prompt;                // of an encoder-decoder, what its decoder begins with
+  std::optional<int32_t> forced_first_token;  // behind a start token alone: the target language's
+  std::string echo;                           // the text that comes first
   SamplingParams sampling;
   StoppingCriteria stopping;
   std::vector<int32_t> end_tokens;  // stop ids and, unless ignored, end-of-sequence ids
@@ -74,16 +75,17 @@ struct GenerateSequence : Sequence {
   GenerateJob& job;
   const int32_t index;
   Sampler sampler;
-  std::optional<StreamDecoder> decoder;  // none without a tokenizer
+  const Tokenizer* const tokenizer;      // of the output; null if there is none
+  std::optional<StreamDecoder> decoder;  // with a tokenizer
   StopMatcher stop_matcher;
   double score = 0;
   bool echo_given = false;
   absl::Time first_token = absl::InfiniteFuture();
 };
 
-// Checks the request, turns its prompt into ids and fills in what it leaves to the checkpoint.
-// Errors are INVALID_ARGUMENT, or FAILED_PRECONDITION if the model cannot generate. On success the
-// job owns `sink`.
+// Checks the request, turns its prompt, or its source and what its decoder begins with, into ids
+// and fills in what it leaves to the checkpoint. Errors are INVALID_ARGUMENT, or
+// FAILED_PRECONDITION if the model cannot generate. On success the job owns `sink`.
 absl::StatusOr<std::unique_ptr<GenerateJob>> PrepareGenerate(GenerateRequest request,
                                                              std::shared_ptr<TokenSink> sink,
                                                              InFlight in_flight,
@@ -92,7 +94,10 @@ absl::StatusOr<std::unique_ptr<GenerateJob>> PrepareGenerate(GenerateRequest req
 
 // The text that a token adds, the space before a word included; U+FFFD for what is not whole UTF-8
 // in it. Empty without a tokenizer.
-std::string TokenText(const LoadedModel& model, int32_t id);
+std::string TokenText(const Tokenizer* tokenizer, int32_t id);
+inline std::string TokenText(const LoadedModel& model, int32_t id) {
+  return TokenText(model.tokenizer.get(), id);
+}
 
 }  // namespace attendant::engine
 

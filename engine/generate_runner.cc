@@ -196,6 +196,9 @@ void GenerateRunner::ReadRow(Outcome& outcome, int64_t token, absl::Span<float> 
   if (token + 1 < static_cast<int64_t>(sequence.tokens.size())) {
     read = ScoreToken(logits, sequence.tokens[token + 1], num_top);
     if (read.ok()) outcome.prompt.push_back(*std::move(read));
+  } else if (sequence.tokens.size() == 1 && sequence.job.forced_first_token.has_value()) {
+    read = ScoreToken(logits, *sequence.job.forced_first_token, num_top);
+    if (read.ok()) outcome.token = *std::move(read);
   } else {
     read = sequence.sampler.Sample(logits, num_top);
     if (read.ok()) outcome.token = *std::move(read);
@@ -293,19 +296,20 @@ void GenerateRunner::SendStarted(GenerateSequence& sequence) {
   if (job.prompt_logprobs) {
     // Nothing comes before the first token, so nothing says how probable it is.
     const int32_t first = job.prompt.front();
-    started.prompt_tokens.push_back({.id = first, .text = TokenText(job.in_flight.model(), first)});
+    const Tokenizer* tokenizer = OutputTokenizer(job.in_flight.model());
+    started.prompt_tokens.push_back({.id = first, .text = TokenText(tokenizer, first)});
     absl::c_move(job.prompt_tokens, std::back_inserter(started.prompt_tokens));
   }
   job.sink->OnStarted(std::move(started));
 }
 
 GeneratedToken GenerateRunner::Describe(const GenerateJob& job, const SampledToken& token) const {
-  const LoadedModel& model = job.in_flight.model();
-  GeneratedToken described{.id = token.id, .text = TokenText(model, token.id)};
+  const Tokenizer* tokenizer = OutputTokenizer(job.in_flight.model());
+  GeneratedToken described{.id = token.id, .text = TokenText(tokenizer, token.id)};
   if (job.logprobs) described.logprob = token.logprob;
   for (const ScoredToken& top : token.top) {
     described.top.push_back(
-        {.id = top.id, .text = TokenText(model, top.id), .logprob = top.logprob});
+        {.id = top.id, .text = TokenText(tokenizer, top.id), .logprob = top.logprob});
   }
   return described;
 }

@@ -4,6 +4,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/field_error.h"
@@ -132,11 +133,35 @@ absl::StatusOr<GenerationConfig> ReadGenerationConfig(const std::string* generat
     if (max_length > 0) config.max_length = max_length;
     RETURN_IF_ERROR(settings.ReadIds("eos_token_id", config.eos_token_ids));
   }
+  ASSIGN_OR_RETURN(const Settings model_settings, Settings::Parse("config.json", config_json));
   if (config.eos_token_ids.empty()) {
-    ASSIGN_OR_RETURN(const Settings settings, Settings::Parse("config.json", config_json));
-    RETURN_IF_ERROR(settings.ReadIds("eos_token_id", config.eos_token_ids));
+    RETURN_IF_ERROR(model_settings.ReadIds("eos_token_id", config.eos_token_ids));
+  }
+  ASSIGN_OR_RETURN(
+      const Settings settings,
+      Settings::Parse("generation_config.json",
+                      generation_config_json != nullptr ? *generation_config_json : "{}"));
+  for (const absl::string_view key : {"decoder_start_token_id", "bos_token_id", "pad_token_id"}) {
+    int32_t id = -1;
+    RETURN_IF_ERROR(model_settings.ReadNumber(key, 0, kMostTokens, id));
+    RETURN_IF_ERROR(settings.ReadNumber(key, 0, kMostTokens, id));
+    if (id < 0) continue;
+    config.decoder_start_token_id = id;
+    break;
   }
   return config;
+}
+
+absl::Status CheckDecoderStart(const GenerationConfig& config, int32_t vocab_size) {
+  if (!config.decoder_start_token_id.has_value()) {
+    return absl::InvalidArgumentError(
+        "neither generation_config.json nor config.json says what the decoder starts with: "
+        "decoder_start_token_id, bos_token_id or pad_token_id");
+  }
+  if (*config.decoder_start_token_id < vocab_size) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("decoder_start_token_id is ",
+                                                 *config.decoder_start_token_id,
+                                                 "; the vocabulary has ", vocab_size, " tokens"));
 }
 
 absl::Status CheckGenerateRequest(const GenerateRequest& request, const GenerationLimits& limits) {
@@ -151,6 +176,8 @@ absl::Status CheckGenerateRequest(const GenerateRequest& request, const Generati
                              kLeastPositive, kLargest));
   RETURN_IF_ERROR(CheckRange("sampling.presence_penalty", request.presence_penalty, -2, 2));
   RETURN_IF_ERROR(CheckRange("sampling.frequency_penalty", request.frequency_penalty, -2, 2));
+  RETURN_IF_ERROR(CheckRange("sampling.no_repeat_ngram_size", request.no_repeat_ngram_size, 0,
+                             std::numeric_limits<int32_t>::max()));
   for (const auto& [id, bias] : request.logit_bias) {
     RETURN_IF_ERROR(CheckTokenId("sampling.logit_bias", id, limits));
     RETURN_IF_ERROR(CheckRange("sampling.logit_bias", bias, -kLargest, kLargest));
@@ -171,6 +198,18 @@ absl::Status CheckGenerateRequest(const GenerateRequest& request, const Generati
   for (const std::string& stop : request.stop) {
     if (stop.empty()) return FieldError("stopping.stop", "has an empty string");
   }
+  if (limits.source_tokens == 0) {
+    const absl::string_view field = !std::holds_alternative<std::monostate>(request.decoder_prefix)
+                                        ? "decoder_prefix"
+                                    : !request.source_language.empty() ? "source_language"
+                                    : !request.target_language.empty() ? "target_language"
+                                                                       : "";
+    if (!field.empty()) {
+      return FieldError(field,
+                        "is set; this model is a decoder alone, which has no source, and "
+                        "takes what its output begins with as the prompt");
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -185,6 +224,8 @@ void ResolveGeneration(const GenerateRequest& request, const GenerationConfig& c
   sampling.repetition_penalty = request.repetition_penalty.value_or(sampling.repetition_penalty);
   sampling.presence_penalty = request.presence_penalty.value_or(0);
   sampling.frequency_penalty = request.frequency_penalty.value_or(0);
+  sampling.no_repeat_ngram_size =
+      request.no_repeat_ngram_size.value_or(sampling.no_repeat_ngram_size);
   sampling.logit_bias = request.logit_bias;
   sampling.seed = request.seed.value_or(random_seed);
 

@@ -19,6 +19,8 @@ struct GenerationConfig {
   // with it top_k is 50 unless the file says otherwise.
   SamplingParams sampling = {.temperature = 0};
   std::vector<int32_t> eos_token_ids;
+  // What an encoder-decoder's output begins after: as stated, else bos_token_id, else pad_token_id.
+  std::optional<int32_t> decoder_start_token_id;
   int32_t min_new_tokens = 0;
   std::optional<int32_t> max_new_tokens;
   std::optional<int32_t> max_length;  // of prompt and output together
@@ -30,11 +32,17 @@ struct GenerationConfig {
 absl::StatusOr<GenerationConfig> ReadGenerationConfig(const std::string* generation_config_json,
                                                       absl::string_view config_json);
 
+// INVALID_ARGUMENT unless an encoder-decoder's output has a start token, of the `vocab_size` that
+// it writes.
+absl::Status CheckDecoderStart(const GenerationConfig& config, int32_t vocab_size);
+
 // What bounds one generation.
 struct GenerationLimits {
   int32_t vocab_size = 0;
   int64_t context_tokens = 0;  // prompt and output together
   int64_t cache_tokens = 0;    // that the key-value cache holds
+  int32_t block_size = 1;      // the tokens of one block of it
+  int64_t source_tokens = 0;   // of an encoder-decoder, the longest source; else 0
   int32_t max_new_tokens = 0;
 };
 

@@ -59,6 +59,14 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTargetTokenizer(const Checkpoint&
   return CreateTokenizer(*json, absl::StrCat(checkpoint.path(), "/", kFile));
 }
 
+const Tokenizer* OutputTokenizer(const LoadedModel& model) {
+  if (model.target_tokenizer != nullptr) return model.target_tokenizer.get();
+  const ModelDescription& description = model.description;
+  const bool is_shared =
+      description.target_vocab_size == 0 || description.target_vocab_size == description.vocab_size;
+  return is_shared ? model.tokenizer.get() : nullptr;
+}
+
 absl::Status CheckCanEncode(const ModelDescription& model) {
   if (model.can_encode) return absl::OkStatus();
   return absl::FailedPreconditionError(

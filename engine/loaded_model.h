@@ -65,6 +65,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTokenizer(const Checkpoint& check
 // of its sources.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTargetTokenizer(const Checkpoint& checkpoint);
 
+// The tokenizer of what the model writes; null if there is none.
+const Tokenizer* OutputTokenizer(const LoadedModel& model);
+
 // FAILED_PRECONDITION that says what the model serves instead.
 absl::Status CheckCanEncode(const ModelDescription& model);
 absl::Status CheckCanGenerate(const ModelDescription& model);

@@ -102,7 +102,18 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   description.default_normalize = model->sentence.normalize;
   description.prompts = model->sentence.prompts;
   description.can_encode = !is_decoder || has_sources;
-  description.can_generate = is_decoder && !has_sources && transformer->has_language_model_head();
+  description.can_generate = is_decoder && transformer->has_language_model_head();
+  if (has_sources) {
+    description.max_source_tokens =
+        std::min({transformer->encoder()->config().max_position_embeddings, max_encoder_tokens,
+                  source.max_tokens.value_or(max_encoder_tokens)});
+    description.target_vocab_size = config.vocab_size;
+    RETURN_IF_ERROR(CheckDecoderStart(model->generation, config.vocab_size));
+    if (model->tokenizer != nullptr && model->tokenizer->languages() != nullptr) {
+      for (const auto& [language, id] : model->tokenizer->languages()->ids)
+        description.languages.push_back(language);
+    }
+  }
   model->hidden_size = config.hidden_size;
   model->type_vocab_size = config.type_vocab_size;
   model->max_encode_bytes = options.max_encode_bytes;
@@ -119,8 +130,9 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   }
   if (is_decoder) {
     KvCacheOptions cache_options = top.cache_options(options.kv_cache_block_size);
-    // A sequence may be as long as the model takes, and so may its source.
-    const int64_t max_tokens = int64_t{description.max_tokens} * (has_sources ? 2 : 1);
+    // A sequence may be as long as the model takes, and so may its source, in blocks of its own.
+    int64_t max_tokens = description.max_tokens;
+    if (has_sources) max_tokens += description.max_source_tokens + cache_options.block_size;
     ASSIGN_OR_RETURN(cache_options.num_blocks, NumBlocks(cache_options, options, max_tokens));
     runner->cache_ = std::make_unique<KvCache>(cache_options);
     description.kv_cache_bytes = runner->cache_->size_bytes();
@@ -138,6 +150,8 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
         .vocab_size = config.vocab_size,
         .context_tokens = description.max_tokens,
         .cache_tokens = int64_t{cache_options.num_blocks} * cache_options.block_size,
+        .block_size = cache_options.block_size,
+        .source_tokens = description.max_source_tokens,
         .max_new_tokens = options.max_new_tokens};
   }
   runner->PublishStats();

@@ -112,13 +112,15 @@ struct EncodeResult {
 // Generate.
 
 struct SamplingParams {
-  float temperature = 1.0f;         // >= 0; 0 = greedy
-  int32_t top_k = 0;                // 0 = all
-  float top_p = 1.0f;               // (0, 1]
-  float min_p = 0.0f;               // [0, 1]
-  float repetition_penalty = 1.0f;  // > 0; Keskar et al., "CTRL", 2019; prompt and output tokens
-  float presence_penalty = 0.0f;    // [-2, 2]; output tokens
-  float frequency_penalty = 0.0f;   // [-2, 2]; output tokens
+  float temperature = 1.0f;          // >= 0; 0 = greedy
+  int32_t top_k = 0;                 // 0 = all
+  float top_p = 1.0f;                // (0, 1]
+  float min_p = 0.0f;                // [0, 1]
+  float repetition_penalty = 1.0f;   // > 0; Keskar et al., "CTRL", 2019; prompt and output tokens
+  float presence_penalty = 0.0f;     // [-2, 2]; output tokens
+  float frequency_penalty = 0.0f;    // [-2, 2]; output tokens
+  int32_t no_repeat_ngram_size = 0;  // no run of so many tokens occurs twice, the prompt included;
+                                     // 0 = any may
   std::map<int32_t, float> logit_bias;
   uint64_t seed = 0;
 };
@@ -133,7 +135,13 @@ struct StoppingCriteria {
 
 struct GenerateRequest {
   std::string model;
-  std::variant<std::string, TokenIds> prompt;
+  std::variant<std::string, TokenIds> prompt;  // of an encoder-decoder: the source
+
+  // Encoder-decoders only. What the output begins with: it follows the start token and the target
+  // language's, is not given back as output, and is text for the target's tokenizer or its ids.
+  std::variant<std::monostate, std::string, TokenIds> decoder_prefix;
+  std::string source_language;  // as Languages spells it; empty: the checkpoint's default
+  std::string target_language;
 
   // Unset fields take the values of the checkpoint's generation_config.json, else the defaults of
   // SamplingParams and StoppingCriteria; an unset seed is drawn at random; max_new_tokens is at
@@ -145,6 +153,7 @@ struct GenerateRequest {
   std::optional<float> repetition_penalty;
   std::optional<float> presence_penalty;
   std::optional<float> frequency_penalty;
+  std::optional<int32_t> no_repeat_ngram_size;
   std::map<int32_t, float> logit_bias;
   std::optional<uint64_t> seed;
   std::optional<int32_t> max_new_tokens;
@@ -157,6 +166,7 @@ struct GenerateRequest {
   int32_t top_logprobs =
       0;  // alternatives reported for each token; 0: none. Logprobs are of the raw logits
   bool logprobs = false;  // report each token's own logprob
+  // Of an encoder-decoder the prompt is, for these two, what its decoder begins with.
   bool prompt_logprobs =
       false;          // report the prompt's tokens with their logprobs before the first chunk
   bool echo = false;  // the prompt's text comes first

@@ -195,7 +195,7 @@ absl::StatusOr<engine::Tensor> FloatTensor(v1::Tensor* message, absl::string_vie
 
 absl::StatusOr<engine::Truncation> TruncationFromMessage(const v1::Truncation& message,
                                                          absl::string_view path,
-                                                         const engine::ModelDescription& model) {
+                                                         int32_t max_tokens) {
   engine::Truncation truncation;
   switch (message.side()) {
     case v1::Truncation::SIDE_UNSPECIFIED:
@@ -211,10 +211,9 @@ absl::StatusOr<engine::Truncation> TruncationFromMessage(const v1::Truncation& m
     default:
       return UnknownEnum(Join(path, "side"), message.side());
   }
-  RETURN_IF_ERROR(
-      Optional(message.has_max_tokens(), message.max_tokens(), truncation.max_tokens, [&] {
-        return CheckRange(Join(path, "max_tokens"), message.max_tokens(), 1, model.max_tokens);
-      }));
+  RETURN_IF_ERROR(Optional(
+      message.has_max_tokens(), message.max_tokens(), truncation.max_tokens,
+      [&] { return CheckRange(Join(path, "max_tokens"), message.max_tokens(), 1, max_tokens); }));
   return truncation;
 }
 
@@ -351,6 +350,50 @@ absl::Status PrefixFromMessage(v1::EncodeRequest& message, const engine::ModelDe
 // ---------------------------------------------------------------------------------------------------------------------
 // Generate.
 
+bool HasSource(const engine::ModelDescription& model) { return model.max_source_tokens > 0; }
+
+int32_t OutputVocabSize(const engine::ModelDescription& model) {
+  return HasSource(model) ? model.target_vocab_size : model.vocab_size;
+}
+
+// The fields of encoder-decoders. Adds to `num_tokens` what they have.
+absl::Status TargetFromMessage(v1::GenerateRequest& message, const engine::ModelDescription& model,
+                               engine::GenerateRequest& request, int64_t& num_tokens) {
+  if (!HasSource(model)) {
+    const absl::string_view field = message.has_decoder_prefix()         ? "decoder_prefix"
+                                    : !message.source_language().empty() ? "source_language"
+                                    : !message.target_language().empty() ? "target_language"
+                                                                         : "";
+    if (field.empty()) return absl::OkStatus();
+    return InvalidField(
+        field, absl::StrCat("is set; ", model.name, " (", model.architecture,
+                            ") is a decoder alone, which has no source, and takes what its output "
+                            "begins with as the prompt"));
+  }
+  request.source_language = std::move(*message.mutable_source_language());
+  request.target_language = std::move(*message.mutable_target_language());
+  if (!message.has_decoder_prefix()) return absl::OkStatus();
+  v1::DecoderPrefix& prefix = *message.mutable_decoder_prefix();
+  switch (prefix.prefix_case()) {
+    case v1::DecoderPrefix::kText:
+      num_tokens += EstimateTokens(prefix.text());
+      request.decoder_prefix = std::move(*prefix.mutable_text());
+      return absl::OkStatus();
+    case v1::DecoderPrefix::kTokens: {
+      const auto& ids = prefix.tokens().ids();
+      const std::string path = "decoder_prefix.tokens.ids";
+      if (ids.empty()) return InvalidField(path, "is empty; a prefix has at least one token");
+      RETURN_IF_ERROR(CheckTokenIds(path, ids, OutputVocabSize(model)));
+      num_tokens += ids.size();
+      request.decoder_prefix = engine::TokenIds(ids.begin(), ids.end());
+      return absl::OkStatus();
+    }
+    case v1::DecoderPrefix::PREFIX_NOT_SET:
+      break;
+  }
+  return InvalidField("decoder_prefix", "is not set: one of text, tokens");
+}
+
 absl::Status SamplingFromMessage(const v1::SamplingParams& message,
                                  const engine::ModelDescription& model,
                                  engine::GenerateRequest& request) {
@@ -379,11 +422,16 @@ absl::Status SamplingFromMessage(const v1::SamplingParams& message,
       message.has_frequency_penalty(), message.frequency_penalty(), request.frequency_penalty, [&] {
         return CheckFloat("sampling.frequency_penalty", message.frequency_penalty(), -2.0f, 2.0f);
       }));
+  RETURN_IF_ERROR(Optional(message.has_no_repeat_ngram_size(), message.no_repeat_ngram_size(),
+                           request.no_repeat_ngram_size, [&] {
+                             return CheckAtLeast("sampling.no_repeat_ngram_size",
+                                                 message.no_repeat_ngram_size(), 0);
+                           }));
   for (const auto& [id, bias] : message.logit_bias()) {
     const std::string path = absl::StrCat("sampling.logit_bias[", id, "]");
-    if (id < 0 || id >= model.vocab_size) {
+    if (id < 0 || id >= OutputVocabSize(model)) {
       return InvalidField(path, absl::StrCat("is no token; the vocabulary has ids from 0 to ",
-                                             model.vocab_size - 1));
+                                             OutputVocabSize(model) - 1));
     }
     RETURN_IF_ERROR(CheckFloat(path, bias, -100.0f, 100.0f));
     request.logit_bias[id] = bias;
@@ -429,7 +477,7 @@ absl::Status StoppingFromMessage(v1::StoppingCriteria& message,
         absl::StrCat("has ", message.stop_token_ids_size(), " ids; the limit is ", kMaxStopTokens));
   }
   RETURN_IF_ERROR(
-      CheckTokenIds("stopping.stop_token_ids", message.stop_token_ids(), model.vocab_size));
+      CheckTokenIds("stopping.stop_token_ids", message.stop_token_ids(), OutputVocabSize(model)));
   request.stop_token_ids.assign(message.stop_token_ids().begin(), message.stop_token_ids().end());
   request.ignore_eos = message.ignore_eos();
   return absl::OkStatus();
@@ -661,7 +709,7 @@ absl::StatusOr<EncodeConversion> EncodeFromMessage(v1::EncodeRequest& message,
   RETURN_IF_ERROR(EncodeOutputFromMessage(message, model, request));
   RETURN_IF_ERROR(PrefixFromMessage(message, model, request));
   ASSIGN_OR_RETURN(request.truncation,
-                   TruncationFromMessage(message.truncation(), "truncation", model));
+                   TruncationFromMessage(message.truncation(), "truncation", model.max_tokens));
 
   const int64_t prefix_bytes = request.prompt.has_value() ? request.prompt->size() : 0;
   bool any_good = false;
@@ -712,11 +760,6 @@ absl::StatusOr<GenerateConversion> GenerateFromMessage(v1::GenerateRequest& mess
                                                        const engine::ModelDescription& model,
                                                        const RequestLimits& limits) {
   if (message.has_beam_search()) return NotImplemented("beam_search");
-  if (message.has_decoder_prefix()) {
-    return InvalidField("decoder_prefix",
-                        absl::StrCat("is set; ", model.name, " (", model.architecture,
-                                     ") is a decoder alone, and takes its prefix as the prompt"));
-  }
   GenerateConversion conversion;
   engine::GenerateRequest& request = conversion.request;
   switch (message.prompt_case()) {
@@ -736,12 +779,15 @@ absl::StatusOr<GenerateConversion> GenerateFromMessage(v1::GenerateRequest& mess
     case v1::GenerateRequest::PROMPT_NOT_SET:
       return InvalidField("prompt", "is not set: one of text, tokens");
   }
-  conversion.num_tokens = std::min<int64_t>(conversion.num_tokens, model.max_tokens);
+  const int32_t max_prompt_tokens = HasSource(model) ? model.max_source_tokens : model.max_tokens;
+  RETURN_IF_ERROR(TargetFromMessage(message, model, request, conversion.num_tokens));
+  conversion.num_tokens = std::min<int64_t>(
+      conversion.num_tokens, max_prompt_tokens + (HasSource(model) ? model.max_tokens : 0));
   RETURN_IF_ERROR(SamplingFromMessage(message.sampling(), model, request));
   RETURN_IF_ERROR(StoppingFromMessage(*message.mutable_stopping(), model, limits, request));
   RETURN_IF_ERROR(OutputFromMessage(message.output(), request));
   ASSIGN_OR_RETURN(request.truncation,
-                   TruncationFromMessage(message.truncation(), "truncation", model));
+                   TruncationFromMessage(message.truncation(), "truncation", max_prompt_tokens));
   if (message.has_num_sequences()) {
     RETURN_IF_ERROR(CheckRange("num_sequences", message.num_sequences(), 1, kMaxSequences));
     if (message.num_sequences() > 1 && request.temperature == 0.0f) {
@@ -782,6 +828,7 @@ std::vector<v1::GenerateResponse> GenerateToMessages(engine::GenerateStarted sta
   sampling->set_repetition_penalty(started.sampling.repetition_penalty);
   sampling->set_presence_penalty(started.sampling.presence_penalty);
   sampling->set_frequency_penalty(started.sampling.frequency_penalty);
+  sampling->set_no_repeat_ngram_size(started.sampling.no_repeat_ngram_size);
   for (const auto& [id, bias] : started.sampling.logit_bias)
     (*sampling->mutable_logit_bias())[id] = bias;
   sampling->set_seed(started.sampling.seed);
@@ -903,6 +950,7 @@ v1::Model ModelToMessage(const engine::ModelDescription& model) {
   message.set_architecture(model.architecture);
   if (model.kind == "encoder") message.set_stack(v1::MODEL_STACK_ENCODER);
   if (model.kind == "decoder") message.set_stack(v1::MODEL_STACK_DECODER);
+  if (model.kind == "encoder-decoder") message.set_stack(v1::MODEL_STACK_ENCODER_DECODER);
   message.set_num_parameters(model.num_parameters);
   message.set_dtype(DataTypeToMessage(model.dtype));
   message.set_weights_bytes(model.weight_bytes);
@@ -925,6 +973,9 @@ v1::Model ModelToMessage(const engine::ModelDescription& model) {
     message.set_normalize(model.default_normalize);
   }
   for (const auto& [name, prompt] : model.prompts) (*message.mutable_prompts())[name] = prompt;
+  message.set_max_source_tokens(model.max_source_tokens);
+  message.set_target_vocab_size(model.target_vocab_size);
+  message.mutable_languages()->Assign(model.languages.begin(), model.languages.end());
   return message;
 }
 

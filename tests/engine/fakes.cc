@@ -120,24 +120,58 @@ std::optional<int32_t> FakeTokenizer::TokenToId(absl::string_view token) const {
   return std::nullopt;
 }
 
+FakeTranslatorTokenizer::FakeTranslatorTokenizer(Languages::Target target)
+    : FakeTokenizer({"en", "fr", "xx"}) {
+  languages_.ids = {{"en", kEnglish}, {"fr", kFrench}};
+  languages_.target = target;
+  if (target != Languages::Target::kInSource) languages_.default_source = "en";
+}
+
+absl::StatusOr<Encoding> FakeTranslatorTokenizer::EncodeSource(
+    absl::string_view text, absl::string_view source_language,
+    absl::string_view target_language) const {
+  Encoding encoding;
+  if (source_language.empty()) source_language = languages_.default_source;
+  if (!source_language.empty())
+    Append(encoding, languages_.ids.find(source_language)->second, -1, 0);
+  if (languages_.target == Languages::Target::kInSource && !target_language.empty())
+    Append(encoding, languages_.ids.find(target_language)->second, -1, 0);
+  AppendText(encoding, text, 0);
+  return encoding;
+}
+
+int32_t& FakeDecoder::Slot(absl::Span<const int32_t> blocks, int32_t token) {
+  const auto index =
+      static_cast<size_t>(blocks[token / block_size_]) * block_size_ + token % block_size_;
+  if (slots_.size() <= index) slots_.resize(index + 1, -1);
+  return slots_[index];
+}
+
+void FakeDecoder::EncodeSources(const Batch& sources) {
+  for (const BatchSequence& source : sources.sequences) {
+    CHECK_EQ(source.num_source_tokens, source.num_queries);
+    for (int32_t i = 0; i < source.num_queries; ++i) {
+      Slot(source.source_blocks, i) = sources.token_ids[source.query_start + i];
+      ++num_encoded_tokens_;
+    }
+  }
+}
+
 ConstMatrix FakeDecoder::Forward(const Batch& batch, HiddenStateObserver) {
   if (before_forward != nullptr) before_forward();
   prefixes_.clear();
   hidden_.clear();
   for (const BatchSequence& sequence : batch.sequences) {
-    const auto slot = [&](int32_t token) -> int32_t& {
-      const auto index = static_cast<size_t>(sequence.blocks[token / block_size_]) * block_size_ +
-                         token % block_size_;
-      if (slots_.size() <= index) slots_.resize(index + 1, -1);
-      return slots_[index];
-    };
     std::vector<int32_t> prefix;
+    for (int32_t token = 0; token < sequence.num_source_tokens; ++token)
+      prefix.push_back(Slot(sequence.source_blocks, token));
     for (int32_t token = 0; token < sequence.num_past_tokens; ++token)
-      prefix.push_back(slot(token));
+      prefix.push_back(Slot(sequence.blocks, token));
     for (int32_t i = 0; i < sequence.num_queries; ++i) {
       const int32_t row = sequence.query_start + i;
-      CHECK_EQ(batch.positions[row], static_cast<int32_t>(prefix.size()));
-      slot(batch.positions[row]) = batch.token_ids[row];
+      CHECK_EQ(batch.positions[row] + sequence.num_source_tokens,
+               static_cast<int32_t>(prefix.size()));
+      Slot(sequence.blocks, batch.positions[row]) = batch.token_ids[row];
       prefix.push_back(batch.token_ids[row]);
       hidden_.push_back(static_cast<float>(prefixes_.size()));
       prefixes_.push_back(prefix);
@@ -210,6 +244,17 @@ std::shared_ptr<LoadedModel> FakeDecoderModel(std::unique_ptr<Tokenizer> tokeniz
                               .context_tokens = max_tokens,
                               .cache_tokens = max_tokens,
                               .max_new_tokens = 500};
+  return model;
+}
+
+std::shared_ptr<LoadedModel> FakeEncoderDecoderModel(std::unique_ptr<Tokenizer> tokenizer,
+                                                     int32_t vocab_size, int32_t max_tokens) {
+  auto model = FakeDecoderModel(std::move(tokenizer), vocab_size, max_tokens);
+  model->description.kind = "encoder-decoder";
+  model->description.target_vocab_size = vocab_size;
+  model->description.max_source_tokens = max_tokens;
+  model->generation.decoder_start_token_id = FakeTokenizer::kBos;
+  model->generation_limits.source_tokens = max_tokens;
   return model;
 }
 

@@ -50,8 +50,29 @@ class FakeTokenizer : public Tokenizer {
   const bool adds_special_tokens_;
 };
 
-// A decoder whose next token is a function of all tokens before it. It remembers tokens by cache
-// slot alone, so that a block that is not the sequence's own changes what it says.
+// Takes languages: "en" and "fr", which are the first two pieces and special. A source has its
+// language's token in front, and the target's too if the decoder is told by the source.
+class FakeTranslatorTokenizer : public FakeTokenizer {
+ public:
+  static constexpr int32_t kEnglish = kFirstPiece;
+  static constexpr int32_t kFrench = kFirstPiece + 1;
+
+  explicit FakeTranslatorTokenizer(Languages::Target target);
+
+  const Languages* languages() const override { return &languages_; }
+  absl::StatusOr<Encoding> EncodeSource(absl::string_view text, absl::string_view source_language,
+                                        absl::string_view target_language) const override;
+  bool IsSpecial(int32_t id) const override {
+    return FakeTokenizer::IsSpecial(id) || id == kEnglish || id == kFrench;
+  }
+
+ private:
+  Languages languages_;
+};
+
+// A decoder whose next token is a function of all tokens before it, those of the source first. It
+// remembers tokens by cache slot alone, so that a block that is not the sequence's own changes what
+// it says.
 class FakeDecoder : public Network {
  public:
   using Next = std::function<int32_t(absl::Span<const int32_t> prefix)>;
@@ -63,6 +84,7 @@ class FakeDecoder : public Network {
   int32_t hidden_size() const override { return 1; }
   int32_t num_layers() const override { return 1; }
   ConstMatrix Forward(const Batch& batch, HiddenStateObserver observer) override;
+  void EncodeSources(const Batch& sources) override;
   // The next token has 5, every other a value below 1 that depends on the prefix.
   Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) override;
 
@@ -70,6 +92,7 @@ class FakeDecoder : public Network {
   std::vector<int32_t> Continue(std::vector<int32_t> prompt, int num_tokens) const;
 
   int64_t num_computed_tokens() const { return num_computed_tokens_; }
+  int64_t num_encoded_tokens() const { return num_encoded_tokens_; }  // of sources
   int32_t max_rows_asked() const { return max_rows_asked_; }
 
   // What the next Forward does first: throw, for one.
@@ -78,6 +101,8 @@ class FakeDecoder : public Network {
   std::function<void(absl::Span<const int32_t> prefix, absl::Span<float> logits)> change_logits;
 
  private:
+  int32_t& Slot(absl::Span<const int32_t> blocks, int32_t token);
+
   const int32_t vocab_size_;
   const int32_t block_size_;
   const Next next_;
@@ -86,6 +111,7 @@ class FakeDecoder : public Network {
   std::vector<float> hidden_;
   std::vector<float> logits_;
   int64_t num_computed_tokens_ = 0;
+  int64_t num_encoded_tokens_ = 0;
   int32_t max_rows_asked_ = 0;
 };
 
@@ -112,6 +138,9 @@ class FakeEncoder : public Network {
 // A model that a runner is tested with, as LoadModel would have made it.
 std::shared_ptr<LoadedModel> FakeDecoderModel(std::unique_ptr<Tokenizer> tokenizer,
                                               int32_t vocab_size, int32_t max_tokens = 1000);
+// Reads and writes one vocabulary; what it writes begins after kBos.
+std::shared_ptr<LoadedModel> FakeEncoderDecoderModel(std::unique_ptr<Tokenizer> tokenizer,
+                                                     int32_t vocab_size, int32_t max_tokens = 1000);
 std::shared_ptr<LoadedModel> FakeEncoderModel(std::unique_ptr<Tokenizer> tokenizer,
                                               int32_t max_tokens = 20);
 

@@ -33,13 +33,19 @@ class World {
     int32_t max_batch_tokens = 64;
     int32_t max_running_sequences = 16;
     int32_t max_logit_rows = 16;
+    std::shared_ptr<LoadedModel> model;  // unset: a decoder with the pieces
   };
 
   World(std::vector<std::string> pieces, FakeDecoder::Next next)
       : World(std::move(pieces), std::move(next), Options()) {}
   World(std::vector<std::string> pieces, FakeDecoder::Next next, const Options& options)
-      : vocab_size_(FakeTokenizer::kFirstPiece + static_cast<int32_t>(pieces.size())),
-        model_(FakeDecoderModel(std::make_unique<FakeTokenizer>(std::move(pieces)), vocab_size_)),
+      : vocab_size_(options.model != nullptr
+                        ? options.model->generation_limits.vocab_size
+                        : FakeTokenizer::kFirstPiece + static_cast<int32_t>(pieces.size())),
+        model_(options.model != nullptr
+                   ? options.model
+                   : FakeDecoderModel(std::make_unique<FakeTokenizer>(std::move(pieces)),
+                                      vocab_size_)),
         decoder_(vocab_size_, kBlockSize, std::move(next)),
         runner_(decoder_, {.scheduler = {.max_batch_tokens = options.max_batch_tokens,
                                          .max_running_sequences = options.max_running_sequences},
@@ -515,6 +521,309 @@ TEST(GenerateRunnerTest, ReportsWhatAStepComputed) {
   ASSERT_TRUE(world.Step());
   EXPECT_EQ(world.last_report().phase, "decode");
   world.Finish();
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Encoder-decoders.
+
+constexpr int32_t kBos = FakeTokenizer::kBos;
+constexpr int32_t kEnglish = FakeTranslatorTokenizer::kEnglish;
+constexpr int32_t kFrench = FakeTranslatorTokenizer::kFrench;
+
+std::shared_ptr<LoadedModel> Translator() {
+  return FakeEncoderDecoderModel(std::make_unique<FakeTokenizer>(), FakeTokenizer::kFirstPiece);
+}
+
+std::shared_ptr<LoadedModel> Multilingual(Languages::Target target) {
+  auto tokenizer = std::make_unique<FakeTranslatorTokenizer>(target);
+  const int32_t vocab_size = tokenizer->vocab_size();
+  return FakeEncoderDecoderModel(std::move(tokenizer), vocab_size);
+}
+
+std::vector<int32_t> Join(std::vector<int32_t> a, const std::vector<int32_t>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+TEST(GenerateRunnerTest, ASourceIsEncodedAndAnsweredAfterTheStartToken) {
+  World world({}, Say(Bytes("bonjour"), 6), {.model = Translator()});
+  const auto sink = world.Run(Prompt("hello"));
+  ASSERT_OK(sink->status());
+  EXPECT_EQ(sink->text(), "bonjour");
+  EXPECT_EQ(sink->finished().reason, FinishReason::kEos);
+  EXPECT_EQ(sink->finished().usage.input_tokens, 5) << "the start token is the model's own";
+  EXPECT_EQ(sink->started().usage.input_tokens, 5);
+  EXPECT_EQ(sink->started().original_tokens, 5);
+  EXPECT_EQ(sink->finished().usage.output_tokens, 8);
+  EXPECT_EQ(world.decoder().num_encoded_tokens(), 5);
+  ASSERT_GE(world.reports().size(), 3);
+  EXPECT_EQ(world.reports()[0].phase, "encode");
+  EXPECT_EQ(world.reports()[0].num_tokens, 5);
+  EXPECT_EQ(world.reports()[0].num_sequences, 1);
+  EXPECT_EQ(world.reports()[1].phase, "prefill");
+  EXPECT_EQ(world.reports()[1].num_tokens, 1);
+  EXPECT_EQ(world.reports()[2].phase, "decode");
+}
+
+TEST(GenerateRunnerTest, ATranslationIsTheSameAloneAndAmongOthersAndWhenPreempted) {
+  World world({}, Hash(256),
+              {.num_blocks = 48,
+               .max_batch_tokens = 24,
+               .max_running_sequences = 12,
+               .max_logit_rows = 12,
+               .model = Translator()});
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  std::vector<std::string> sources;
+  size_t num_source_tokens = 0;
+  for (int i = 0; i < 16; ++i) {
+    sources.push_back(absl::StrCat(std::string(5 + 3 * i, static_cast<char>('a' + i % 3)), i));
+    num_source_tokens += sources.back().size();
+    GenerateRequest request = Prompt(sources.back());
+    request.max_new_tokens = 40;
+    request.ignore_eos = true;
+    sinks.push_back(world.Add(std::move(request)));
+  }
+  EXPECT_EQ(world.runner().num_tokens_waiting(), num_source_tokens + 16);
+  world.Finish();
+  EXPECT_THAT(world.runner().num_preemptions(), Gt(0));
+  EXPECT_THAT(world.decoder().num_encoded_tokens(), Gt(num_source_tokens)) << "none came back";
+  for (int i = 0; i < 16; ++i) {
+    ASSERT_OK(sinks[i]->status());
+    EXPECT_EQ(sinks[i]->ids(), world.decoder().Continue(Join(Bytes(sources[i]), {kBos}), 40)) << i;
+  }
+}
+
+TEST(GenerateRunnerTest, EqualBeginningsOfDifferentSourcesShareNothing) {
+  World world({}, Hash(256), {.model = Translator()});
+  GenerateRequest request = Prompt("one source");
+  request.decoder_prefix = std::string(20, 'p');
+  request.max_new_tokens = 4;
+  request.ignore_eos = true;
+  world.Run(request);
+  request.prompt = std::string("another");
+  const auto sink = world.Run(request);
+  EXPECT_EQ(sink->finished().usage.cached_tokens, 0);
+  const std::vector<int32_t> prefix = Join({kBos}, Bytes(std::string(20, 'p')));
+  EXPECT_EQ(sink->ids(), world.decoder().Continue(Join(Bytes("another"), prefix), 4));
+}
+
+TEST(GenerateRunnerTest, SamplesOfOneSourceShareItAndTheBeginning) {
+  World world({}, Hash(256), {.model = Translator()});
+  GenerateRequest request = Prompt(std::string(30, 's'));
+  request.decoder_prefix = std::string(20, 'p');
+  request.num_sequences = 4;
+  request.temperature = 3;
+  request.seed = 5;
+  request.max_new_tokens = 6;
+  request.ignore_eos = true;
+  const auto sink = world.Run(request);
+  ASSERT_OK(sink->status());
+  EXPECT_EQ(world.decoder().num_encoded_tokens(), 30);
+  EXPECT_LT(world.decoder().num_computed_tokens(), 21 + 4 * 6 + 3 * 4);
+  request.num_sequences = 1;
+  for (int i = 0; i < 4; ++i) {
+    request.seed = 5 + i;
+    EXPECT_EQ(sink->ids(i), world.Run(request)->ids()) << i;
+  }
+}
+
+TEST(GenerateRunnerTest, TheOutputGoesOnFromTheDecoderPrefix) {
+  for (const bool is_text : {true, false}) {
+    World world({}, Say(Bytes(" jour"), 5 + 1 + 3), {.model = Translator()});
+    GenerateRequest request = Prompt("hello");
+    if (is_text) {
+      request.decoder_prefix = std::string("bon");
+    } else {
+      request.decoder_prefix = Bytes("bon");
+    }
+    auto sink = world.Run(request);
+    ASSERT_OK(sink->status());
+    EXPECT_EQ(sink->text(), " jour");
+    EXPECT_EQ(sink->finished().usage.input_tokens, 8);
+    EXPECT_EQ(sink->started().original_tokens, 8);
+    request.echo = true;
+    EXPECT_EQ(world.Run(request)->text(), "bon jour");
+    request.prompt_logprobs = true;
+    sink = world.Run(request);
+    ASSERT_THAT(sink->started().prompt_tokens, SizeIs(4)) << "the start token, and the prefix";
+    EXPECT_EQ(sink->started().prompt_tokens[0].id, kBos);
+    EXPECT_EQ(sink->started().prompt_tokens[3].text, "n");
+  }
+}
+
+TEST(GenerateRunnerTest, TheTargetsTokenizerWritesTheOutput) {
+  const auto model = Translator();
+  model->description.target_vocab_size = 300;
+  model->generation_limits.vocab_size = 300;
+  World world({}, Say({258, 258}, 6), {.model = model});
+  EXPECT_THAT(world.Run(Prompt("hello"))->status(),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("target_tokenizer.json")));
+  GenerateRequest tokens;
+  tokens.prompt = TokenIds(Bytes("hello"));
+  tokens.max_new_tokens = 2;
+  EXPECT_EQ(world.Run(tokens)->text(), "");
+  tokens.decoder_prefix = std::string("words");
+  EXPECT_THAT(world.Run(tokens)->status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("decoder_prefix.text")));
+
+  model->target_tokenizer = std::make_unique<FakeTokenizer>(std::vector<std::string>{"\xC3\xA9t"});
+  GenerateRequest request = Prompt("hello");
+  request.max_new_tokens = 2;
+  EXPECT_EQ(world.Run(request)->text(), "\xC3\xA9t\xC3\xA9t");
+  request.stop = {"t"};
+  EXPECT_EQ(world.Run(request)->text(), "\xC3\xA9");
+}
+
+TEST(GenerateRunnerTest, TheTargetLanguageIsStartOrFirstTokenOrInTheSource) {
+  struct Case {
+    Languages::Target target;
+    std::vector<int32_t> source;
+    std::vector<int32_t> start;
+    bool is_generated;
+  };
+  for (const Case& c : std::vector<Case>{
+           {Languages::Target::kDecoderStart, {kEnglish, 'a'}, {kFrench}, false},
+           {Languages::Target::kFirstToken, {kEnglish, 'a'}, {kBos}, true},
+           {Languages::Target::kInSource, {kFrench, 'a'}, {kBos}, false},
+       }) {
+    World world({}, Hash(256), {.model = Multilingual(c.target)});
+    GenerateRequest request = Prompt("a");
+    request.target_language = "fr";
+    request.max_new_tokens = 4;
+    request.ignore_eos = true;
+    auto sink = world.Run(request);
+    ASSERT_OK(sink->status());
+    const std::vector<int32_t> begin = Join(c.source, c.start);
+    const std::vector<int32_t> expected =
+        c.is_generated ? Join({kFrench}, world.decoder().Continue(Join(begin, {kFrench}), 3))
+                       : world.decoder().Continue(begin, 4);
+    EXPECT_EQ(sink->ids(), expected);
+
+    request.decoder_prefix = std::string("x");
+    sink = world.Run(request);
+    const std::vector<int32_t> prefix =
+        c.is_generated ? std::vector<int32_t>{kFrench, 'x'} : std::vector<int32_t>{'x'};
+    EXPECT_EQ(sink->ids(), world.decoder().Continue(Join(begin, prefix), 4));
+  }
+}
+
+TEST(GenerateRunnerTest, ATargetLanguageMustBeNamedWhereThereIsNoDefault) {
+  const auto model = Multilingual(Languages::Target::kFirstToken);
+  World world({}, Hash(256), {.model = model});
+  GenerateRequest request = Prompt("a");
+  request.max_new_tokens = 2;
+  EXPECT_THAT(world.Run(request)->status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("target_language: is not set; the model writes 2 languages")));
+  request.decoder_prefix = TokenIds{kFrench};
+  EXPECT_OK(world.Run(request)->status()) << "the prefix says it";
+
+  World starts({}, Hash(256), {.model = Multilingual(Languages::Target::kDecoderStart)});
+  starts.model().generation.decoder_start_token_id = kFrench;
+  request.decoder_prefix = std::monostate();
+  EXPECT_OK(starts.Run(request)->status()) << "the start token says it";
+}
+
+TEST(GenerateRunnerTest, BadSourcesPrefixesAndLanguagesAreRefusedByField) {
+  World world({}, Hash(256), {.num_blocks = 20, .model = Translator()});
+  World told({}, Hash(256), {.model = Multilingual(Languages::Target::kFirstToken)});
+  World asked({}, Hash(256), {.model = Multilingual(Languages::Target::kInSource)});
+  world.model().generation_limits.source_tokens = 90;
+  world.model().generation_limits.context_tokens = 10;
+  const auto refused = [](World& by, auto change, absl::string_view message) {
+    GenerateRequest request = Prompt("hello");
+    request.max_new_tokens = 4;
+    change(request);
+    EXPECT_THAT(by.Run(std::move(request))->status(),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(std::string(message))));
+  };
+  refused(
+      world, [](auto& r) { r.prompt = std::string(91, 'x'); },
+      "the input has 91 tokens; the encoder takes 90");
+  refused(
+      world, [](auto& r) { r.prompt = std::string(80, 'x'); },
+      "5 tokens, and the source 80 more; the key-value cache holds 80");
+  refused(world, [](auto& r) { r.prompt = std::string(); }, "no tokens");
+  refused(world, [](auto& r) { r.prompt = TokenIds{258}; }, "token 0 has id 258");
+  refused(
+      world, [](auto& r) { r.decoder_prefix = TokenIds{1, 258}; },
+      "decoder_prefix.tokens: token 1 has id 258; the vocabulary of the output has 258");
+  refused(world, [](auto& r) { r.decoder_prefix = TokenIds{-1}; }, "token 0 has id -1");
+  refused(world, [](auto& r) { r.decoder_prefix = TokenIds{}; }, "decoder_prefix.tokens: has no");
+  refused(world, [](auto& r) { r.decoder_prefix = std::string(); }, "decoder_prefix.text: has no");
+  refused(
+      world, [](auto& r) { r.decoder_prefix = std::string(9, 'x'); },
+      "decoder_prefix: makes 10 tokens with the start; beside the output the decoder takes 9");
+  refused(
+      world, [](auto& r) { r.source_language = "en"; },
+      "source_language: is set; model \"fake\" is not told of languages");
+  refused(world, [](auto& r) { r.target_language = "fr"; }, "target_language: is set");
+  refused(
+      told, [](auto& r) { r.target_language = "qq"; },
+      "target_language is \"qq\"; this model has 2 languages: en, fr");
+  refused(
+      told, [](auto& r) { r.target_language = "fr", r.source_language = "qq"; },
+      "source_language is \"qq\"");
+  refused(
+      told,
+      [](auto& r) { r.prompt = TokenIds{1}, r.target_language = "fr", r.source_language = "en"; },
+      "source_language: is set; tokens name their language themselves");
+  refused(
+      asked, [](auto& r) { r.prompt = TokenIds{1}, r.target_language = "fr"; },
+      "target_language: is set; tokens name it themselves");
+
+  World decoder({}, Hash(256));
+  refused(decoder, [](auto& r) { r.decoder_prefix = std::string("x"); }, "decoder_prefix: is set");
+  refused(decoder, [](auto& r) { r.source_language = "en"; }, "source_language: is set");
+  refused(decoder, [](auto& r) { r.target_language = "en"; }, "target_language: is set");
+}
+
+TEST(GenerateRunnerTest, ASourceIsCutOnlyIfTheRequestSaysSo) {
+  World world({}, Hash(256), {.model = Translator()});
+  world.model().generation_limits.source_tokens = 8;
+  GenerateRequest request = Prompt("hello world");
+  request.max_new_tokens = 3;
+  request.ignore_eos = true;
+  request.truncation.side = TruncationSide::kLeft;
+  const auto sink = world.Run(request);
+  EXPECT_EQ(sink->ids(), world.decoder().Continue(Join(Bytes("lo world"), {kBos}), 3));
+  EXPECT_EQ(sink->started().original_tokens, 11);
+  EXPECT_EQ(sink->started().usage.input_tokens, 8);
+}
+
+TEST(GenerateRunnerTest, WithoutALimitTheOutputTakesWhatTheSourceLeavesOfTheCache) {
+  World world({}, Hash(256), {.num_blocks = 10, .model = Translator()});
+  world.model().generation_limits.cache_tokens = 40;
+  world.model().generation_limits.block_size = kBlockSize;
+  GenerateRequest request = Prompt("hello");
+  request.ignore_eos = true;
+  const auto sink = world.Run(request);
+  ASSERT_OK(sink->status());
+  EXPECT_EQ(sink->finished().usage.output_tokens, 40 - 8 - 1);
+}
+
+TEST(GenerateRunnerTest, ACancelledTranslationFreesItsSourceBeforeTheNextStep) {
+  World world({}, Hash(256), {.model = Translator()});
+  GenerateRequest request = Prompt("hello");
+  request.control = std::make_shared<RequestControl>();
+  const auto control = request.control;
+  const auto sink = world.Add(std::move(request));
+  world.Step();
+  world.Step();
+  EXPECT_GT(world.runner().cache_usage_ratio(), 0);
+  control->cancelled = true;
+  EXPECT_FALSE(world.Step());
+  EXPECT_THAT(sink->status(), StatusIs(absl::StatusCode::kCancelled));
+  EXPECT_EQ(world.runner().cache_usage_ratio(), 0);
+}
+
+TEST(GenerateRunnerTest, AStepThatThrowsFreesTheSourcesThatItEncoded) {
+  World world({}, Hash(256), {.model = Translator()});
+  const auto failed = world.Add(Prompt("hello"));
+  world.decoder().before_forward = [] { throw std::runtime_error("no memory"); };
+  world.Step();
+  EXPECT_THAT(failed->status(), StatusIs(absl::StatusCode::kInternal));
+  EXPECT_EQ(world.runner().cache_usage_ratio(), 0);
 }
 
 }  // namespace

@@ -50,6 +50,28 @@ TEST(ReadGenerationConfigTest, EndTokensAreOneOrAList) {
   EXPECT_THAT(config.eos_token_ids, IsEmpty());
 }
 
+TEST(ReadGenerationConfigTest, TheDecoderStartsAsStatedElseWithBosElseWithPad) {
+  const auto start = [](const std::string& json, const std::string& config) {
+    return Read(json, config)->decoder_start_token_id.value_or(-1);
+  };
+  EXPECT_EQ(start(R"({"decoder_start_token_id": 2})", R"({"decoder_start_token_id": 3})"), 2);
+  EXPECT_EQ(start(R"({"bos_token_id": 1})", R"({"decoder_start_token_id": 3})"), 3);
+  EXPECT_EQ(start(R"({"decoder_start_token_id": null, "bos_token_id": 1})", "{}"), 1);
+  EXPECT_EQ(start("{}", R"({"bos_token_id": 4, "pad_token_id": 0})"), 4);
+  EXPECT_EQ(start("{}", R"({"pad_token_id": 0})"), 0);
+  EXPECT_EQ(start("{}", "{}"), -1);
+  EXPECT_THAT(Read(R"({"decoder_start_token_id": -2})"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("decoder_start_token_id")));
+
+  GenerationConfig config;
+  EXPECT_THAT(CheckDecoderStart(config, 10),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("bos_token_id")));
+  config.decoder_start_token_id = 9;
+  EXPECT_OK(CheckDecoderStart(config, 10));
+  EXPECT_THAT(CheckDecoderStart(config, 9), StatusIs(absl::StatusCode::kInvalidArgument,
+                                                     HasSubstr("is 9; the vocabulary has 9")));
+}
+
 TEST(ReadGenerationConfigTest, MalformedFilesNameTheField) {
   EXPECT_THAT(Read("[]"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("generation_config.json")));

@@ -63,6 +63,10 @@ TEST(GenerateConversionTest, EveryBadFieldIsNamed) {
       {"tokens.ids[0]", "is -1", [](auto& r) { r.mutable_tokens()->add_ids(-1); }},
       {"decoder_prefix", "decoder alone",
        [](auto& r) { r.mutable_decoder_prefix()->set_text("x"); }},
+      {"source_language", "decoder alone", [](auto& r) { r.set_source_language("en"); }},
+      {"target_language", "decoder alone", [](auto& r) { r.set_target_language("en"); }},
+      {"sampling.no_repeat_ngram_size", "is -1; must be at least 0",
+       [](auto& r) { r.mutable_sampling()->set_no_repeat_ngram_size(-1); }},
       {"sampling.temperature", "is nan",
        [](auto& r) { r.mutable_sampling()->set_temperature(kNan); }},
       {"sampling.temperature", "is inf",
@@ -123,6 +127,78 @@ TEST(GenerateConversionTest, EveryBadFieldIsNamed) {
     EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(bad.message)));
     EXPECT_EQ(FieldOf(status), bad.field) << status;
   }
+}
+
+engine::ModelDescription Translator() {
+  engine::ModelDescription model = Decoder();
+  model.kind = "encoder-decoder";
+  model.max_source_tokens = 20;
+  model.target_vocab_size = 50;
+  return model;
+}
+
+TEST(GenerateConversionTest, SourcesAndTargetsHaveVocabulariesAndLimitsOfTheirOwn) {
+  const std::vector<BadGenerate> cases = {
+      {"tokens.ids[0]", "is 100; the vocabulary has ids from 0 to 99",
+       [](auto& r) { r.mutable_tokens()->add_ids(100); }},
+      {"decoder_prefix.tokens.ids[1]", "is 50; the vocabulary has ids from 0 to 49",
+       [](auto& r) {
+         r.mutable_decoder_prefix()->mutable_tokens()->add_ids(49);
+         r.mutable_decoder_prefix()->mutable_tokens()->add_ids(50);
+       }},
+      {"decoder_prefix.tokens.ids", "is empty",
+       [](auto& r) { r.mutable_decoder_prefix()->mutable_tokens(); }},
+      {"decoder_prefix", "is not set: one of text, tokens",
+       [](auto& r) { r.mutable_decoder_prefix(); }},
+      {"sampling.logit_bias[50]", "ids from 0 to 49",
+       [](auto& r) { (*r.mutable_sampling()->mutable_logit_bias())[50] = 1; }},
+      {"stopping.stop_token_ids[0]", "is 50",
+       [](auto& r) { r.mutable_stopping()->add_stop_token_ids(50); }},
+      {"truncation.max_tokens", "is 21; must be in [1, 20]",
+       [](auto& r) { r.mutable_truncation()->set_max_tokens(21); }},
+  };
+  for (const BadGenerate& bad : cases) {
+    v1::GenerateRequest message;
+    message.set_text("source");
+    bad.change(message);
+    const absl::Status status =
+        GenerateFromMessage(message, Translator(), RequestLimits()).status();
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(bad.message)));
+    EXPECT_EQ(FieldOf(status), bad.field) << status;
+  }
+}
+
+TEST(GenerateConversionTest, PrefixAndLanguagesArrive) {
+  v1::GenerateRequest message;
+  for (const int32_t id : {5, 99, 7}) message.mutable_tokens()->add_ids(id);
+  message.mutable_decoder_prefix()->mutable_tokens()->add_ids(49);
+  message.set_source_language("en_XX");
+  message.set_target_language("fr_XX");
+  message.mutable_sampling()->set_no_repeat_ngram_size(3);
+  ASSERT_OK_AND_ASSIGN(const GenerateConversion conversion,
+                       GenerateFromMessage(message, Translator(), RequestLimits()));
+  EXPECT_EQ(std::get<engine::TokenIds>(conversion.request.prompt), engine::TokenIds({5, 99, 7}));
+  EXPECT_EQ(std::get<engine::TokenIds>(conversion.request.decoder_prefix), engine::TokenIds({49}));
+  EXPECT_EQ(conversion.request.source_language, "en_XX");
+  EXPECT_EQ(conversion.request.target_language, "fr_XX");
+  EXPECT_EQ(conversion.request.no_repeat_ngram_size, 3);
+  EXPECT_EQ(conversion.num_tokens, 4);
+
+  message.mutable_decoder_prefix()->set_text("words");
+  v1::GenerateRequest text = message;
+  ASSERT_OK_AND_ASSIGN(const GenerateConversion with_text,
+                       GenerateFromMessage(text, Translator(), RequestLimits()));
+  EXPECT_EQ(std::get<std::string>(with_text.request.decoder_prefix), "words");
+}
+
+TEST(ModelConversionTest, AnEncoderDecoderSaysWhatItReadsAndWrites) {
+  engine::ModelDescription model = Translator();
+  model.languages = {"en", "fr"};
+  const v1::Model message = ModelToMessage(model);
+  EXPECT_EQ(message.stack(), v1::MODEL_STACK_ENCODER_DECODER);
+  EXPECT_EQ(message.max_source_tokens(), 20);
+  EXPECT_EQ(message.target_vocab_size(), 50);
+  EXPECT_THAT(message.languages(), ::testing::ElementsAre("en", "fr"));
 }
 
 TEST(GenerateConversionTest, WhatIsNotBuiltIsUnimplemented) {
