@@ -27,7 +27,7 @@ constexpr float kMaxRopeFactor = 1e6f;
 constexpr int32_t kMaxRelativeBuckets = 1 << 12;
 
 // Of the tables that are computed and not read, so that no file is there to be as large as they.
-constexpr int64_t kMaxTableValues = int64_t{1} << 28;
+constexpr int64_t kMaxTableValues = int64_t{1} << 26;
 
 // The first of the keys, parted by '|', that config.json has, or the last.
 absl::string_view FindKey(const JsonObject& json, absl::string_view keys) {

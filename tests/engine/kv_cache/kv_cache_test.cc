@@ -45,6 +45,31 @@ TEST(KvCacheTest, EveryLayersKeysAndValuesLieApartAndInside) {
   }
 }
 
+TEST(KvCacheTest, CopiesABlockOfEveryLayerAndNoOther) {
+  for (const DataType dtype : {DataType::kFloat32, DataType::kBFloat16}) {
+    KvCache cache(Options(dtype));
+    const int64_t block_bytes = cache.block_stride() * static_cast<int64_t>(SizeOf(dtype));
+    const auto block = [&](std::byte* blocks, int index) { return blocks + index * block_bytes; };
+    for (int layer = 0; layer < 3; ++layer) {
+      for (int index = 0; index < 7; ++index) {
+        std::memset(block(cache.keys(layer), index), 16 * layer + index, block_bytes);
+        std::memset(block(cache.values(layer), index), 64 + 16 * layer + index, block_bytes);
+      }
+    }
+    cache.CopyBlock(5, 2);
+    cache.CopyBlock(6, 6);
+    for (int layer = 0; layer < 3; ++layer) {
+      for (int index = 0; index < 7; ++index) {
+        const int from = index == 2 ? 5 : index;
+        for (int64_t i = 0; i < block_bytes; ++i) {
+          ASSERT_EQ(block(cache.keys(layer), index)[i], std::byte(16 * layer + from));
+          ASSERT_EQ(block(cache.values(layer), index)[i], std::byte(64 + 16 * layer + from));
+        }
+      }
+    }
+  }
+}
+
 TEST(KvCacheTest, MayBeEmpty) {
   KvCacheOptions options = Options(DataType::kFloat32);
   options.num_blocks = 0;

@@ -205,4 +205,102 @@ FakeCheckpoint TinyLlama() {
   return llama;
 }
 
+FakeCheckpoint TinyT5() {
+  FakeCheckpoint t5;
+  t5.config = R"({
+"model_type": "t5",
+"architectures": ["T5ForConditionalGeneration"],
+"vocab_size": 61,
+"d_model": 42,
+"d_kv": 10,
+"d_ff": 53,
+"num_layers": 2,
+"num_decoder_layers": 3,
+"num_heads": 3,
+"n_positions": 100,
+"relative_attention_num_buckets": 8,
+"relative_attention_max_distance": 20,
+"feed_forward_proj": "gated-gelu",
+"layer_norm_epsilon": 1e-06,
+"tie_word_embeddings": false,
+"eos_token_id": 1
+})";
+  const auto add_attention = [&](const std::string& name) {
+    for (const char* part : {"q", "k", "v"}) t5.Add(name + part + ".weight", {30, 42}, 0.15f);
+    t5.Add(name + "o.weight", {42, 30});
+  };
+  const auto add_stack = [&](const std::string& stack, int num_layers) {
+    t5.Add(stack + ".block.0.layer.0.SelfAttention.relative_attention_bias.weight", {8, 3}, 1.0f);
+    for (int layer = 0; layer < num_layers; ++layer) {
+      const std::string prefix = Layer(stack + ".block.", layer, "layer.");
+      const bool cross = stack == "decoder";
+      add_attention(prefix + "0.SelfAttention.");
+      if (cross) add_attention(prefix + "1.EncDecAttention.");
+      const std::string last = prefix + (cross ? "2" : "1");
+      t5.Add(last + ".DenseReluDense.wi_0.weight", {53, 42});
+      t5.Add(last + ".DenseReluDense.wi_1.weight", {53, 42});
+      t5.Add(last + ".DenseReluDense.wo.weight", {42, 53});
+      for (const char* sublayer : {"0", "1", "2"}) {
+        if (!cross && *sublayer == '2') continue;
+        t5.Add(prefix + sublayer + ".layer_norm.weight", {42}, 0.3f, 1.0f);
+      }
+    }
+    t5.Add(stack + ".final_layer_norm.weight", {42}, 0.3f, 1.0f);
+  };
+  t5.Add("shared.weight", {61, 42});
+  add_stack("encoder", 2);
+  add_stack("decoder", 3);
+  t5.Add("lm_head.weight", {61, 42});
+  return t5;
+}
+
+FakeCheckpoint TinyTransformer() {
+  FakeCheckpoint model;
+  model.config = R"({
+"model_type": "transformer",
+"vocab_size": 67,
+"target_vocab_size": 61,
+"d_model": 42,
+"nhead": 3,
+"num_encoder_layers": 2,
+"num_decoder_layers": 3,
+"dim_feedforward": 53,
+"activation": "relu",
+"norm_first": false,
+"scale_embedding": true,
+"max_position_embeddings": 100,
+"eos_token_id": 2
+})";
+  const auto add_linear = [&](const std::string& name, int64_t out, int64_t in) {
+    model.Add(name + ".weight", {out, in});
+    model.Add(name + ".bias", {out});
+  };
+  const auto add_attention = [&](const std::string& name) {
+    model.Add(name + ".in_proj_weight", {126, 42});
+    model.Add(name + ".in_proj_bias", {126});
+    add_linear(name + ".out_proj", 42, 42);
+  };
+  const auto add_stack = [&](const std::string& stack, int num_layers) {
+    for (int layer = 0; layer < num_layers; ++layer) {
+      const std::string prefix = Layer(stack + ".layers.", layer, "");
+      const bool cross = stack == "decoder";
+      add_attention(prefix + "self_attn");
+      if (cross) add_attention(prefix + "multihead_attn");
+      add_linear(prefix + "linear1", 53, 42);
+      add_linear(prefix + "linear2", 42, 53);
+      for (int norm = 1; norm <= (cross ? 3 : 2); ++norm) {
+        const std::string name = prefix + "norm" + std::to_string(norm);
+        model.Add(name + ".weight", {42}, 0.3f, 1.0f);
+        model.Add(name + ".bias", {42});
+      }
+    }
+  };
+  model.Add("encoder_embedding.weight", {67, 42});
+  model.Add("decoder_embedding.weight", {61, 42});
+  add_stack("encoder", 2);
+  add_stack("decoder", 3);
+  add_linear("fc_out", 61, 42);
+  return model;
+}
+
 }  // namespace attendant::engine

@@ -57,10 +57,13 @@ class FakeCheckpoint final : public Checkpoint {
 };
 
 // Tiny random models with sizes that fit no vector register, as transformers would save them from
-// BertModel, GPT2LMHeadModel and LlamaForCausalLM.
+// BertModel, GPT2LMHeadModel, LlamaForCausalLM and T5ForConditionalGeneration, and as torch would
+// from a module around nn.TransformerEncoder and nn.TransformerDecoder.
 FakeCheckpoint TinyBert();
 FakeCheckpoint TinyGpt2();
 FakeCheckpoint TinyLlama();
+FakeCheckpoint TinyT5();
+FakeCheckpoint TinyTransformer();
 
 }  // namespace attendant::engine
 

@@ -83,8 +83,8 @@ TEST(RegistryTest, EveryArchitectureHasAGolden) {
 // Whether there are all the parts, or the one tensor that holds them.
 bool HasParts(const ArchitectureSpec& spec, WeightRole fused,
               std::initializer_list<WeightRole> parts) {
-  const auto found = std::count_if(parts.begin(), parts.end(),
-                                   [&](WeightRole role) { return spec.Has(role); });
+  const auto found =
+      std::count_if(parts.begin(), parts.end(), [&](WeightRole role) { return spec.Has(role); });
   if (found != 0 && found != static_cast<int64_t>(parts.size())) return false;
   return found != 0 || spec.Has(fused);
 }
@@ -117,9 +117,9 @@ TEST(RegistryTest, EveryArchitectureNamesTheWeightsItNeeds) {
     ExpectNeededWeights(*spec->encoder);
     EXPECT_EQ(spec->stack, Stack::kDecoder);
     EXPECT_EQ(spec->encoder->stack, Stack::kEncoder);
-    EXPECT_TRUE(HasParts(*spec, WeightRole::kCrossQueryKeyValue,
-                         {WeightRole::kCrossQuery, WeightRole::kCrossKey,
-                          WeightRole::kCrossValue}));
+    EXPECT_TRUE(
+        HasParts(*spec, WeightRole::kCrossQueryKeyValue,
+                 {WeightRole::kCrossQuery, WeightRole::kCrossKey, WeightRole::kCrossValue}));
     EXPECT_TRUE(spec->Has(WeightRole::kCrossOutput));
     EXPECT_TRUE(spec->Has(WeightRole::kCrossNorm));
   }
@@ -215,9 +215,9 @@ class GoldenTest : public ::testing::TestWithParam<Golden> {
     const auto model = Load(dtype);
     ModelStray worst;
     for (const std::string& input : expected_->Inputs()) {
-      const ModelRunner::Output output = ModelRunner::Run(
-          *model, expected_->Ids(TopIds(*model, input)), expected_->Ids(input + ".token_type_ids"),
-          SourceIds(*model, input));
+      const ModelRunner::Output output =
+          ModelRunner::Run(*model, expected_->Ids(TopIds(*model, input)),
+                           expected_->Ids(input + ".token_type_ids"), SourceIds(*model, input));
       Worsen(Measure(AllStates(*model, output), expected_->Values(input + ".hidden_states")),
              worst.hidden_states);
       if (Transformer* encoder = model->encoder(); encoder != nullptr) {

@@ -1,5 +1,6 @@
 #include "engine/model/model_config.h"
 
+#include <map>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -42,6 +43,27 @@ TEST(ModelConfigTest, ReadsTheSizesOfEachFamilyInItsOwnSpelling) {
   EXPECT_EQ(bert.activation, Activation::kGeluErf);
 }
 
+TEST(ModelConfigTest, ReadsEitherStackOfAnEncoderDecoder) {
+  const std::string t5 = TinyT5().config;
+  ASSERT_OK_AND_ASSIGN(const ModelConfig decoder, ReadModelConfig(t5));
+  EXPECT_EQ(decoder.num_hidden_layers, 3);
+  EXPECT_EQ(decoder.head_dim, 10);
+  EXPECT_TRUE(decoder.gated_feed_forward);
+  EXPECT_TRUE(decoder.norm_first);
+  EXPECT_FALSE(decoder.scale_logits);  // not tied
+  ASSERT_OK_AND_ASSIGN(const ArchitectureSpec* spec, FindArchitecture("t5"));
+  ASSERT_OK_AND_ASSIGN(const ModelConfig encoder, ReadModelConfig(t5, *spec->encoder));
+  EXPECT_EQ(encoder.num_hidden_layers, 2);
+
+  const std::string transformer = TinyTransformer().config;
+  ASSERT_OK_AND_ASSIGN(spec, FindArchitecture("transformer"));
+  ASSERT_OK_AND_ASSIGN(const ModelConfig target, ReadModelConfig(transformer));
+  ASSERT_OK_AND_ASSIGN(const ModelConfig source, ReadModelConfig(transformer, *spec->encoder));
+  EXPECT_EQ(target.vocab_size, 61);
+  EXPECT_EQ(source.vocab_size, 67);
+  EXPECT_TRUE(source.scale_embedding);
+}
+
 TEST(ModelConfigTest, HeadsAreTheUsualSizeWhereTheConfigDoesNotSay) {
   FakeCheckpoint llama = TinyLlama();
   llama.SetConfig("hidden_size", "48");
@@ -79,7 +101,7 @@ TEST(ModelConfigTest, ReadsRotaryScalingAsOldAndNewFilesSpellIt) {
 
 // One field is set to a bad value; the error names the field, and says what would do.
 struct BadField {
-  const char* model;  // bert, gpt2 or llama
+  const char* model;
   const char* key;
   const char* json;  // empty: the field is removed
   absl::StatusCode code;
@@ -90,9 +112,12 @@ class BadFieldTest : public ::testing::TestWithParam<BadField> {};
 
 TEST_P(BadFieldTest, IsRefusedByName) {
   const BadField& bad = GetParam();
-  FakeCheckpoint checkpoint = bad.model == std::string("bert")   ? TinyBert()
-                              : bad.model == std::string("gpt2") ? TinyGpt2()
-                                                                 : TinyLlama();
+  const std::map<std::string, FakeCheckpoint (*)()> models = {{"bert", TinyBert},
+                                                              {"gpt2", TinyGpt2},
+                                                              {"llama", TinyLlama},
+                                                              {"t5", TinyT5},
+                                                              {"transformer", TinyTransformer}};
+  FakeCheckpoint checkpoint = models.at(bad.model)();
   ASSERT_OK(ReadModelConfig(checkpoint.config));
   checkpoint.SetConfig(bad.key, bad.json);
   EXPECT_THAT(ReadModelConfig(checkpoint.config),
@@ -134,6 +159,19 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"bert", "hidden_act", "", kInvalid, "is missing"},
         BadField{"bert", "position_embedding_type", "\"relative_key\"", kUnbuilt, "absolute"},
         BadField{"bert", "is_decoder", "true", kUnbuilt, "only false is built"},
+        BadField{"t5", "num_decoder_layers", "0", kInvalid, "is 0"},
+        BadField{"t5", "d_kv", "4096", kInvalid, "to 1024"},
+        BadField{"t5", "feed_forward_proj", "\"gated-silu\"", kUnbuilt, "relu and gated-gelu"},
+        BadField{"t5", "relative_attention_num_buckets", "3", kInvalid, "from 4 to 4096"},
+        BadField{"t5", "relative_attention_max_distance", "4", kInvalid,
+                 "must exceed half of relative_attention_num_buckets, 8"},
+        BadField{"t5", "n_positions", "16777216", kInvalid, "may have"},
+        BadField{"transformer", "nhead", "5", kInvalid, "is 5, which does not divide d_model, 42"},
+        BadField{"transformer", "num_decoder_layers", "", kInvalid, "is missing"},
+        BadField{"transformer", "target_vocab_size", "-1", kInvalid, "is -1"},
+        BadField{"transformer", "norm_first", "1", kInvalid, "is 1"},
+        BadField{"transformer", "activation", "\"glu\"", kUnbuilt, "glu"},
+        BadField{"transformer", "max_position_embeddings", "16777216", kInvalid, "may have"},
         BadField{"gpt2", "n_head", "4", kInvalid, "is 4, which does not divide n_embd, 42"},
         BadField{"gpt2", "n_inner", "0", kInvalid, "is 0"},
         BadField{"gpt2", "scale_attn_weights", "false", kUnbuilt, "only true is built"},

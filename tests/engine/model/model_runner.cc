@@ -110,8 +110,7 @@ ModelRunner::Output ModelRunner::Run(Transformer& model, const std::vector<int32
 }
 
 std::vector<int32_t> ModelRunner::Greedy(Transformer& model, const std::vector<int32_t>& ids,
-                                         int num_new_tokens,
-                                         const std::vector<int32_t>& source) {
+                                         int num_new_tokens, const std::vector<int32_t>& source) {
   ModelRunner runner(model, static_cast<int32_t>(ids.size() + source.size()) + num_new_tokens);
   if (!source.empty()) runner.EncodeSources({{0, source}});
   std::vector<int32_t> next = ids;

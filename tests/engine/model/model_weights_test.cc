@@ -62,6 +62,59 @@ TEST(ModelWeightsTest, TheClassPrefixMayBeAbsentOrPresent) {
   EXPECT_EQ(Hidden(llama), llama_prefixed);
 }
 
+// Logits of a short target after a short source.
+std::vector<float> Translated(const FakeCheckpoint& checkpoint) {
+  auto model = Load(checkpoint);
+  CHECK_OK(model.status());
+  return ModelRunner::Run(**model, {5, 60, 0}, {}, {7, 33, 21, 1}).logits;
+}
+
+TEST(ModelWeightsTest, ATransformerMayBeHeldWhole) {
+  FakeCheckpoint apart = TinyTransformer();
+  const std::vector<float> expected = Translated(apart);
+  std::map<std::string, FakeCheckpoint::FakeTensor> renamed;
+  for (auto& [name, tensor] : apart.tensors) {
+    const bool in_stack = name.find(".layers.") != std::string::npos;
+    renamed[(in_stack ? "transformer." : "") + name] = tensor;
+  }
+  apart.tensors = renamed;
+  EXPECT_EQ(Translated(apart), expected);
+}
+
+TEST(ModelWeightsTest, StoredPositionsTakeThePlaceOfComputedOnes) {
+  FakeCheckpoint model = TinyTransformer();
+  const std::vector<float> computed = Translated(model);
+  for (const std::vector<int64_t>& shape :
+       {std::vector<int64_t>{1, 120, 42}, {120, 1, 42}, {100, 42}}) {
+    model.Add("positional_encoding.pe", shape, 1.0f);
+    EXPECT_NE(Translated(model), computed);
+  }
+  for (const std::vector<int64_t>& shape :
+       {std::vector<int64_t>{}, {42}, {99, 42}, {1, 120, 41}, {2, 120, 42}, {1, 1, 100, 42}}) {
+    model.Add("positional_encoding.pe", shape, 1.0f);
+    EXPECT_THAT(Load(model), StatusIs(kInvalid, HasSubstr("positional_encoding.pe")));
+  }
+}
+
+TEST(ModelWeightsTest, AnEncoderDecoderNeedsTheWeightsOfBothStacks) {
+  const FakeCheckpoint whole = TinyT5();
+  ASSERT_OK(Load(whole));
+  for (const char* name :
+       {"encoder.block.1.layer.0.SelfAttention.k.weight",
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+        "decoder.block.2.layer.1.EncDecAttention.v.weight",
+        "decoder.block.2.layer.1.layer_norm.weight", "lm_head.weight", "shared.weight"}) {
+    FakeCheckpoint without = whole;
+    without.tensors.erase(name);
+    // Either stack may be the one that misses the embeddings, under its own name first.
+    const std::string missing = name == std::string("shared.weight") ? "embed_tokens" : name;
+    EXPECT_THAT(Load(without), StatusIs(kInvalid, AllOf(HasSubstr(missing), HasSubstr("missing"))));
+    FakeCheckpoint misshapen = whole;
+    misshapen.Add(name, {3, 3});
+    EXPECT_THAT(Load(misshapen), StatusIs(kInvalid, AllOf(HasSubstr(name), HasSubstr("[3, 3]"))));
+  }
+}
+
 TEST(ModelWeightsTest, NormsMayBeCalledGammaAndBeta) {
   FakeCheckpoint bert = TinyBert();
   const std::vector<float> expected = Hidden(bert);

@@ -109,8 +109,8 @@ TEST_F(SharedCheckpointTest, BartSpellsOutPhonemes) {
     // The start token, and what follows it up to the end token.
     const auto ids = Numbers<int32_t>(item["greedy_ids"]);
     const std::vector<int32_t> greedy(ids.begin() + 1, ids.end());
-    EXPECT_EQ(
-        ModelRunner::Greedy(*model_, {ids[0]}, static_cast<int>(greedy.size()), source), greedy);
+    EXPECT_EQ(ModelRunner::Greedy(*model_, {ids[0]}, static_cast<int>(greedy.size()), source),
+              greedy);
   }
 
   const auto source = Numbers<int32_t>(cases_[0]["input_ids"]);

@@ -234,16 +234,101 @@ TEST_P(DecoderBehaviourTest, LogitsAreOfTheRowsAskedFor) {
   EXPECT_EQ(model->Logits(hidden, {}).rows, 0);
 }
 
+class EncoderDecoderTest : public BehaviourTest {};
+
+TEST_P(EncoderDecoderTest, ATargetIsTheSameAloneAndAmongOthers) {
+  const auto model = LoadModel();
+  const std::vector<Ids> sources = {SomeIds(21, 17), SomeIds(22, 1), SomeIds(23, 30)};
+  const std::vector<Ids> targets = {SomeIds(1, 5), SomeIds(2, 9), SomeIds(3, 1)};
+  std::vector<ModelRunner::Piece> encoded, pieces;
+  for (int i = 0; i < 3; ++i) {
+    encoded.push_back({i, sources[i]});
+    pieces.push_back({i, targets[i]});
+  }
+  ModelRunner runner(*model, kMaxTokens);
+  runner.EncodeSources(encoded);
+  const std::vector<ModelRunner::Output> packed = runner.Step(pieces);
+  const Stray bound = Bound();
+  for (int i = 0; i < 3; ++i) {
+    SCOPED_TRACE(i);
+    ExpectNear(packed[i], ModelRunner::Run(*model, targets[i], {}, sources[i]), bound);
+  }
+}
+
+TEST_P(EncoderDecoderTest, TokenByTokenIsTheWhole) {
+  const auto model = LoadModel();
+  const Ids source = SomeIds(24, 33), target = SomeIds(10, 40);
+  ModelRunner runner(*model, kMaxTokens);
+  runner.EncodeSources({{0, source}});
+  ModelRunner::Output stepped;
+  for (int32_t id : target) Append(runner.Step({{0, {id}}})[0], stepped);
+  ExpectNear(stepped, ModelRunner::Run(*model, target, {}, source), Bound());
+}
+
+TEST_P(EncoderDecoderTest, TheSourceMatters) {
+  const auto model = LoadModel();
+  const Ids target = SomeIds(10, 4);
+  Ids source = SomeIds(24, 33);
+  const ModelRunner::Output before = ModelRunner::Run(*model, target, {}, source);
+  source[20] = (source[20] + 1) % 61;
+  EXPECT_NE(ModelRunner::Run(*model, target, {}, source).logits, before.logits);
+}
+
+// A beam that goes on from another's tokens, in blocks of its own.
+TEST_P(EncoderDecoderTest, ACopiedBlockIsAsGoodAsTheFirst) {
+  const auto model = LoadModel();
+  KvCacheOptions options = model->cache_options(8);
+  options.num_blocks = 4;
+  KvCache cache(options);
+  const Ids source_blocks = {3}, first_block = {1}, copied_block = {2};
+  Batch sources;
+  sources.token_ids = SomeIds(25, 6);
+  sources.positions = {0, 1, 2, 3, 4, 5};
+  sources.sequences = {{.num_queries = 6, .source_blocks = source_blocks, .num_source_tokens = 6}};
+  model->EncodeSources(sources, cache);
+  Batch batch;
+  batch.token_ids = {4, 9, 11};
+  batch.positions = {0, 1, 2};
+  batch.sequences = {{.num_queries = 3,
+                      .blocks = first_block,
+                      .source_blocks = source_blocks,
+                      .num_source_tokens = 6}};
+  model->Forward(batch, &cache);
+  const auto next = [&](const Ids& blocks, bool copy) {
+    batch.Clear();
+    if (copy) batch.block_copies = {{1, 2}};
+    batch.token_ids = {17};
+    batch.positions = {3};
+    batch.sequences = {{.num_queries = 1,
+                        .num_past_tokens = 3,
+                        .blocks = blocks,
+                        .source_blocks = source_blocks,
+                        .num_source_tokens = 6}};
+    const ConstMatrix hidden = model->Forward(batch, &cache);
+    return std::vector<float>(hidden.row(0), hidden.row(0) + hidden.cols);
+  };
+  const std::vector<float> copied = next(copied_block, true);
+  EXPECT_EQ(next(first_block, false), copied);
+}
+
 constexpr Case kEncoders[] = {{"BertF32", TinyBert, DataType::kFloat32},
                               {"BertBf16", TinyBert, DataType::kBFloat16}};
 constexpr Case kDecoders[] = {{"Gpt2F32", TinyGpt2, DataType::kFloat32},
                               {"Gpt2Bf16", TinyGpt2, DataType::kBFloat16},
                               {"LlamaF32", TinyLlama, DataType::kFloat32},
-                              {"LlamaBf16", TinyLlama, DataType::kBFloat16}};
+                              {"LlamaBf16", TinyLlama, DataType::kBFloat16},
+                              {"T5F32", TinyT5, DataType::kFloat32},
+                              {"TransformerF32", TinyTransformer, DataType::kFloat32}};
+constexpr Case kEncoderDecoders[] = {{"T5F32", TinyT5, DataType::kFloat32},
+                                     {"T5Bf16", TinyT5, DataType::kBFloat16},
+                                     {"TransformerF32", TinyTransformer, DataType::kFloat32},
+                                     {"TransformerBf16", TinyTransformer, DataType::kBFloat16}};
 std::string CaseName(const ::testing::TestParamInfo<Case>& info) { return info.param.name; }
 INSTANTIATE_TEST_SUITE_P(Encoders, BehaviourTest, ::testing::ValuesIn(kEncoders), CaseName);
 INSTANTIATE_TEST_SUITE_P(Decoders, BehaviourTest, ::testing::ValuesIn(kDecoders), CaseName);
 INSTANTIATE_TEST_SUITE_P(Decoders, DecoderBehaviourTest, ::testing::ValuesIn(kDecoders), CaseName);
+INSTANTIATE_TEST_SUITE_P(EncoderDecoders, EncoderDecoderTest, ::testing::ValuesIn(kEncoderDecoders),
+                         CaseName);
 
 TEST(TransformerTest, SegmentsDefaultToTheFirst) {
   const auto model = Load(TinyBert());
@@ -278,10 +363,9 @@ TEST(TransformerTest, AnUnknownModelTypeIsNamedBesideTheKnown) {
   checkpoint.SetConfig("model_type", "\"mamba\"");
   EXPECT_THAT(
       Transformer::Load(checkpoint, {}, Context(1)),
-      StatusIs(
-          absl::StatusCode::kUnimplemented,
-          HasSubstr(absl::StrCat("model_type \"mamba\" is not one of those that are built: ",
-                                 absl::StrJoin(KnownModelTypes(), ", ")))));
+      StatusIs(absl::StatusCode::kUnimplemented,
+               HasSubstr(absl::StrCat("model_type \"mamba\" is not one of those that are built: ",
+                                      absl::StrJoin(KnownModelTypes(), ", ")))));
 }
 
 TEST(TransformerDeathTest, AStepLargerThanTheWorkspaceIsADefect) {
