@@ -1,6 +1,7 @@
 #include "engine/tokenizer/pre_tokenizers.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -291,6 +292,36 @@ class DigitsPreTokenizer : public PreTokenizer {
   const SplitBehavior behavior_;
 };
 
+// Pieces of `length` characters; the last one may be shorter.
+class FixedLengthPreTokenizer : public PreTokenizer {
+ public:
+  explicit FixedLengthPreTokenizer(int64_t length) : length_(length) {}
+
+  static absl::StatusOr<std::unique_ptr<PreTokenizer>> Create(const JsonValue& json) {
+    int64_t length = 5;
+    if (const auto value = json.Find("length")) {
+      ASSIGN_OR_RETURN(length, value->Integer(1, std::numeric_limits<int32_t>::max()));
+    }
+    return std::make_unique<FixedLengthPreTokenizer>(length);
+  }
+
+  absl::Status PreTokenize(PreTokenizedString& string) const override {
+    return string.Split([&](absl::string_view text, uint32_t base) {
+      for (size_t position = 0; position < text.size();) {
+        const size_t begin = position;
+        for (int64_t i = 0; i < length_ && position < text.size(); ++i)
+          position += unicode::CharLength(text[position]);
+        string.AddPart(
+            {base + static_cast<uint32_t>(begin), base + static_cast<uint32_t>(position)});
+      }
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  const int64_t length_;
+};
+
 // SentencePiece's: a mark for each space, and one before the text; pieces start with it.
 class MetaspacePreTokenizer : public PreTokenizer {
  public:
@@ -466,6 +497,7 @@ constexpr PartType<PreTokenizer> kPreTokenizers[] = {
     {"ByteLevel", ByteLevelPreTokenizer::Create},
     {"CharDelimiterSplit", CharDelimiterSplitPreTokenizer::Create},
     {"Digits", DigitsPreTokenizer::Create},
+    {"FixedLength", FixedLengthPreTokenizer::Create},
     {"Metaspace", MetaspacePreTokenizer::Create},
     {"Punctuation", PunctuationPreTokenizer::Create},
     {"Sequence", SequencePreTokenizer::Create},

@@ -226,6 +226,13 @@ def affixes():
     write("bpe_prefix", t)
 
 
+def fixed_length():
+    t = Tokenizer(models.BPE(unk_token="<unk>"))
+    t.pre_tokenizer = pre_tokenizers.FixedLength(length=3)
+    train(t, trainers.BpeTrainer(vocab_size=200, special_tokens=["<unk>"], show_progress=False))
+    write("fixed_length", t)
+
+
 def word_level():
     t = Tokenizer(models.WordLevel(unk_token="<unk>"))
     t.normalizer = normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Nmt(), normalizers.Lowercase()])
@@ -255,5 +262,6 @@ roberta()
 unigram()
 llama()
 affixes()
+fixed_length()
 word_level()
 splits()
