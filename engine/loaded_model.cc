@@ -1,62 +1,38 @@
 #include "engine/loaded_model.h"
 
-#include <optional>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/json_object.h"
+#include "engine/tokenizer/tokenizer_folder.h"
 
 namespace attendant::engine {
 namespace {
 
-absl::StatusOr<WordPieceOptions> ReadWordPieceOptions(const Checkpoint& checkpoint) {
-  WordPieceOptions options;
-  ASSIGN_OR_RETURN(const std::optional<std::string> json,
-                   checkpoint.ReadFile("tokenizer_config.json"));
-  if (!json.has_value()) return options;
-  ASSIGN_OR_RETURN(const JsonObject object, JsonObject::Parse("tokenizer_config.json", *json));
-  ASSIGN_OR_RETURN(options.lowercase, object.Bool("do_lower_case", options.lowercase));
-  ASSIGN_OR_RETURN(options.tokenize_chinese_chars,
-                   object.Bool("tokenize_chinese_chars", options.tokenize_chinese_chars));
-  if (object.Has("strip_accents")) {
-    ASSIGN_OR_RETURN(options.strip_accents, object.Bool("strip_accents"));
-  }
-  return options;
+// `read` of the checkpoint's folder.
+template <typename Read>
+absl::StatusOr<std::unique_ptr<Tokenizer>> ReadFrom(const Checkpoint& checkpoint, Read read) {
+  ASSIGN_OR_RETURN(const JsonObject config,
+                   JsonObject::Parse("config.json", checkpoint.config_json()));
+  ASSIGN_OR_RETURN(const std::string model_type, config.String("model_type", ""));
+  return read(TokenizerFolder{checkpoint.path(), model_type, [&checkpoint](absl::string_view name) {
+                                return checkpoint.ReadFile(name);
+                              }});
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTokenizer(const Checkpoint& checkpoint) {
-  const auto source = [&checkpoint](absl::string_view file) {
-    return absl::StrCat(checkpoint.path(), "/", file);
-  };
-  ASSIGN_OR_RETURN(const std::optional<std::string> json, checkpoint.ReadFile("tokenizer.json"));
-  if (json.has_value()) return CreateTokenizer(*json, source("tokenizer.json"));
-
-  ASSIGN_OR_RETURN(const std::optional<std::string> vocab_txt, checkpoint.ReadFile("vocab.txt"));
-  if (vocab_txt.has_value()) {
-    ASSIGN_OR_RETURN(const WordPieceOptions options, ReadWordPieceOptions(checkpoint));
-    return CreateWordPieceTokenizer(*vocab_txt, options, source("vocab.txt"));
-  }
-
-  ASSIGN_OR_RETURN(const std::optional<std::string> vocab_json, checkpoint.ReadFile("vocab.json"));
-  ASSIGN_OR_RETURN(const std::optional<std::string> merges, checkpoint.ReadFile("merges.txt"));
-  if (vocab_json.has_value() && merges.has_value()) {
-    return CreateByteLevelBpeTokenizer(*vocab_json, *merges, source("vocab.json"));
-  }
-
-  if (checkpoint.gguf_vocabulary() != nullptr) {
+  if (checkpoint.gguf_vocabulary() != nullptr)
     return CreateGgufTokenizer(*checkpoint.gguf_vocabulary(), checkpoint.path());
-  }
-  return nullptr;
+  return ReadFrom(checkpoint, ReadSourceTokenizer);
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTargetTokenizer(const Checkpoint& checkpoint) {
-  constexpr absl::string_view kFile = "target_tokenizer.json";
-  ASSIGN_OR_RETURN(const std::optional<std::string> json, checkpoint.ReadFile(kFile));
-  if (!json.has_value()) return nullptr;
-  return CreateTokenizer(*json, absl::StrCat(checkpoint.path(), "/", kFile));
+  if (checkpoint.gguf_vocabulary() != nullptr) return nullptr;
+  return ReadFrom(checkpoint,
+                  [](const TokenizerFolder& folder) { return ReadTargetTokenizer(folder); });
 }
 
 const Tokenizer* OutputTokenizer(const LoadedModel& model) {

@@ -56,13 +56,11 @@ class InFlight {
   std::shared_ptr<LoadedModel> model_;
 };
 
-// The tokenizer of a checkpoint: tokenizer.json, else vocab.txt (BERT's; tokenizer_config.json has
-// its options), else vocab.json and merges.txt (GPT-2's), else what a GGUF file carries; null if
-// there is none of these.
+// The tokenizer of a checkpoint: what a GGUF file carries, or what ReadSourceTokenizer of
+// tokenizer_folder.h finds in a folder; null if there is none.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTokenizer(const Checkpoint& checkpoint);
 
-// The tokenizer of what an encoder-decoder writes (target_tokenizer.json); null if that is the one
-// of its sources.
+// The tokenizer of what an encoder-decoder writes; null if that is the one of its sources.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTargetTokenizer(const Checkpoint& checkpoint);
 
 // The tokenizer of what the model writes; null if there is none.

@@ -54,24 +54,28 @@ size_t LeadingSpace(absl::string_view text) {
 
 }  // namespace
 
+absl::StatusOr<AddedToken> ParseAddedToken(const JsonValue& json) {
+  AddedToken token;
+  ASSIGN_OR_RETURN(const absl::string_view content, json.String("content"));
+  token.content = std::string(content);
+  if (content.size() > TokenTrie::kMaxTokenBytes) {
+    return json.Error(absl::StrCat("has a content of ", content.size(), " bytes; the limit is ",
+                                   TokenTrie::kMaxTokenBytes));
+  }
+  ASSIGN_OR_RETURN(token.single_word, json.Bool("single_word"));
+  ASSIGN_OR_RETURN(token.lstrip, json.Bool("lstrip"));
+  ASSIGN_OR_RETURN(token.rstrip, json.Bool("rstrip"));
+  ASSIGN_OR_RETURN(token.normalized, json.Bool("normalized"));
+  ASSIGN_OR_RETURN(token.special, json.Bool("special"));
+  return token;
+}
+
 absl::StatusOr<std::vector<AddedToken>> ParseAddedTokens(const JsonValue& json) {
   ASSIGN_OR_RETURN(const std::vector<JsonValue> values, json.Array());
   std::vector<AddedToken> tokens;
   for (const JsonValue& value : values) {
-    AddedToken token;
     RETURN_IF_ERROR(value.Integer("id", 0, std::numeric_limits<uint32_t>::max()).status());
-    ASSIGN_OR_RETURN(const absl::string_view content, value.String("content"));
-    token.content = std::string(content);
-    if (content.size() > TokenTrie::kMaxTokenBytes) {
-      return value.Error(absl::StrCat("has a content of ", content.size(), " bytes; the limit is ",
-                                      TokenTrie::kMaxTokenBytes));
-    }
-    ASSIGN_OR_RETURN(token.single_word, value.Bool("single_word"));
-    ASSIGN_OR_RETURN(token.lstrip, value.Bool("lstrip"));
-    ASSIGN_OR_RETURN(token.rstrip, value.Bool("rstrip"));
-    ASSIGN_OR_RETURN(token.normalized, value.Bool("normalized"));
-    ASSIGN_OR_RETURN(token.special, value.Bool("special"));
-    tokens.push_back(std::move(token));
+    ASSIGN_OR_RETURN(tokens.emplace_back(), ParseAddedToken(value));
   }
   return tokens;
 }

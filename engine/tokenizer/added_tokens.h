@@ -28,6 +28,9 @@ struct AddedToken {
   bool special = false;      // is left out when decoding
 };
 
+// {"content": "<mask>", "lstrip": true, ...}: an entry of `added_tokens`, without its id.
+absl::StatusOr<AddedToken> ParseAddedToken(const JsonValue& json);
+
 // The `added_tokens` of a tokenizer.json; their ids there are not used, see AddedTokens.
 absl::StatusOr<std::vector<AddedToken>> ParseAddedTokens(const JsonValue& json);
 

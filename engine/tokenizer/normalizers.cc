@@ -452,6 +452,11 @@ std::unique_ptr<Normalizer> CreateBertNormalizer(const BertNormalizerOptions& op
   return std::make_unique<BertNormalizer>(options);
 }
 
+std::unique_ptr<Normalizer> CreateNormalizerSequence(
+    std::vector<std::unique_ptr<Normalizer>> parts) {
+  return std::make_unique<SequenceNormalizer>(std::move(parts));
+}
+
 std::unique_ptr<Normalizer> CreateSpaceEscapingNormalizer(bool add_prefix) {
   return std::make_unique<SpaceEscapingNormalizer>(add_prefix);
 }

@@ -2,6 +2,7 @@
 #define ATTENDANT_ENGINE_TOKENIZER_NORMALIZERS_H_
 
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -31,6 +32,10 @@ struct BertNormalizerOptions {
   bool lowercase = true;
 };
 std::unique_ptr<Normalizer> CreateBertNormalizer(const BertNormalizerOptions& options);
+
+// `parts`, one after the other.
+std::unique_ptr<Normalizer> CreateNormalizerSequence(
+    std::vector<std::unique_ptr<Normalizer>> parts);
 
 // SentencePiece's: `prefix` before the text unless it is empty, and U+2581 for each space.
 std::unique_ptr<Normalizer> CreateSpaceEscapingNormalizer(bool add_prefix);

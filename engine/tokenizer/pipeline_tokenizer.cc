@@ -111,15 +111,30 @@ absl::StatusOr<std::unique_ptr<PostProcessor>> FrameSource(const SourceLanguages
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> PipelineTokenizer::Create(TokenizerParts parts) {
-  if (parts.languages.has_value()) {
-    ASSIGN_OR_RETURN(parts.post_processor, FrameSource(*parts.languages, "", ""));
+absl::StatusOr<std::unique_ptr<Tokenizer>> PipelineTokenizer::Create(
+    absl::StatusOr<TokenizerParts> parts, absl::string_view source) {
+  absl::Status status = parts.status();
+  if (status.ok()) {
+    absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Create(*std::move(parts));
+    if (tokenizer.ok()) return tokenizer;
+    status = tokenizer.status();
   }
+  return absl::Status(status.code(), absl::StrCat(source, ": ", status.message()));
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> PipelineTokenizer::Create(TokenizerParts parts) {
   ASSIGN_OR_RETURN(AddedTokens added_tokens,
                    AddedTokens::Create(parts.added_tokens, *parts.model, parts.normalizer.get()));
   if (parts.decoder == nullptr) parts.decoder = CreateJoiningDecoder();
+  const auto find_languages = std::move(parts.find_languages);
   std::unique_ptr<PipelineTokenizer> tokenizer(
       new PipelineTokenizer(std::move(parts), std::move(added_tokens)));
+  if (find_languages != nullptr) {
+    ASSIGN_OR_RETURN(tokenizer->languages_, find_languages(*tokenizer));
+  }
+  if (tokenizer->languages_.has_value()) {
+    ASSIGN_OR_RETURN(tokenizer->post_processor_, FrameSource(*tokenizer->languages_, "", ""));
+  }
   // A post-processor that does not fit itself or the vocabulary would fail on any text: now rather
   // than then.
   ASSIGN_OR_RETURN(const Encoding single, tokenizer->Encode("", /*add_special_tokens=*/true));
@@ -145,10 +160,9 @@ PipelineTokenizer::PipelineTokenizer(TokenizerParts parts, AddedTokens added_tok
     : normalizer_(std::move(parts.normalizer)),
       pre_tokenizer_(std::move(parts.pre_tokenizer)),
       model_(std::move(parts.model)),
-      post_processor_(std::move(parts.post_processor)),
       decoder_(std::move(parts.decoder)),
-      languages_(std::move(parts.languages)),
-      added_tokens_(std::move(added_tokens)) {
+      added_tokens_(std::move(added_tokens)),
+      post_processor_(std::move(parts.post_processor)) {
   if (post_processor_ == nullptr || !post_processor_->trims_offsets()) return;
   space_counts_.resize(model_->vocabulary().end_id());
   for (int32_t id = 0; id < model_->vocabulary().end_id(); ++id) {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,13 +39,17 @@ struct TokenizerParts {
   std::unique_ptr<Model> model;
   std::unique_ptr<PostProcessor> post_processor;
   std::unique_ptr<Decoder> decoder;
-  std::optional<SourceLanguages> languages;  // then the post-processor is made of their frame
+  // Finds the languages of the finished tokenizer, whose post-processor is then made of their
+  // frame; nothing if it has none. May be null.
+  std::function<absl::StatusOr<std::optional<SourceLanguages>>(const Tokenizer&)> find_languages;
 };
 
 // text -> normalizer -> pre-tokenizer -> model -> post-processor -> ids -> decoder -> text.
 class PipelineTokenizer : public Tokenizer {
  public:
-  static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(TokenizerParts parts);
+  // `source` is how errors call what the parts were made of.
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(absl::StatusOr<TokenizerParts> parts,
+                                                           absl::string_view source);
 
   absl::string_view kind() const override { return kind_; }
   int32_t vocab_size() const override;
@@ -69,6 +74,7 @@ class PipelineTokenizer : public Tokenizer {
   };
 
   PipelineTokenizer(TokenizerParts parts, AddedTokens added_tokens);
+  static absl::StatusOr<std::unique_ptr<Tokenizer>> Create(TokenizerParts parts);
 
   static SpaceCounts CountSpaces(absl::string_view token);
   absl::StatusOr<TokenRun> EncodeText(absl::string_view text, int sequence) const;
@@ -79,10 +85,10 @@ class PipelineTokenizer : public Tokenizer {
   const std::unique_ptr<Normalizer> normalizer_;
   const std::unique_ptr<PreTokenizer> pre_tokenizer_;
   const std::unique_ptr<Model> model_;
-  const std::unique_ptr<PostProcessor> post_processor_;
   const std::unique_ptr<Decoder> decoder_;
-  const std::optional<SourceLanguages> languages_;
   const AddedTokens added_tokens_;
+  std::unique_ptr<PostProcessor> post_processor_;
+  std::optional<SourceLanguages> languages_;
   absl::string_view kind_ = model_->kind();
   std::vector<SpaceCounts> space_counts_;  // by id, if the post-processor asks for it
 };

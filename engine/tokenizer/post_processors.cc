@@ -296,4 +296,9 @@ std::unique_ptr<PostProcessor> CreateTemplateProcessing(std::vector<TemplatePiec
   return std::make_unique<TemplateProcessing>(std::move(single), std::move(pair));
 }
 
+std::unique_ptr<PostProcessor> CreateRobertaProcessing(int32_t cls, int32_t sep, bool trim_offsets,
+                                                       bool add_prefix_space) {
+  return std::make_unique<RobertaProcessing>(cls, sep, trim_offsets, add_prefix_space);
+}
+
 }  // namespace attendant::engine

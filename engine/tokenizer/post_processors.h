@@ -59,6 +59,11 @@ struct TemplatePiece {
 std::unique_ptr<PostProcessor> CreateTemplateProcessing(std::vector<TemplatePiece> single,
                                                         std::vector<TemplatePiece> pair);
 
+// RoBERTa's: <s> A </s>, and </s> B </s> for the second text, all of type 0. With `trim_offsets`
+// without the whitespace at the ends of tokens.
+std::unique_ptr<PostProcessor> CreateRobertaProcessing(int32_t cls, int32_t sep, bool trim_offsets,
+                                                       bool add_prefix_space);
+
 }  // namespace attendant::engine
 
 #endif  // ATTENDANT_ENGINE_TOKENIZER_POST_PROCESSORS_H_

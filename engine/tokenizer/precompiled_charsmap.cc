@@ -42,6 +42,10 @@ void AppendReplacement(absl::string_view replaced, absl::string_view replacement
 absl::StatusOr<PrecompiledCharsmap> PrecompiledCharsmap::FromBase64(absl::string_view base64) {
   std::string bytes;
   if (!absl::Base64Unescape(base64, &bytes)) return absl::InvalidArgumentError("is not base64");
+  return Create(bytes);
+}
+
+absl::StatusOr<PrecompiledCharsmap> PrecompiledCharsmap::Create(absl::string_view bytes) {
   if (bytes.size() < 4) return absl::InvalidArgumentError("is shorter than its header");
   const size_t trie_bytes = LittleEndian(bytes.data());
   if (trie_bytes > bytes.size() - 4) {
@@ -52,34 +56,54 @@ absl::StatusOr<PrecompiledCharsmap> PrecompiledCharsmap::FromBase64(absl::string
   charsmap.units_.resize(trie_bytes / 4);
   for (size_t i = 0; i < charsmap.units_.size(); ++i)
     charsmap.units_[i] = LittleEndian(&bytes[4 + 4 * i]);
-  charsmap.replacements_ = bytes.substr(4 + charsmap.units_.size() * 4);
+  charsmap.replacements_ = std::string(bytes.substr(4 + charsmap.units_.size() * 4));
   if (!unicode::IsValidUtf8(charsmap.replacements_)) {
     return absl::InvalidArgumentError("has replacements that are not UTF-8");
   }
   return charsmap;
 }
 
-std::optional<absl::string_view> PrecompiledCharsmap::Find(absl::string_view text) const {
-  if (units_.empty()) return std::nullopt;
+template <typename Visit>
+void PrecompiledCharsmap::VisitPrefixes(absl::string_view text, Visit visit) const {
+  if (units_.empty()) return;
   size_t node = Offset(units_[0]);
-  for (const char byte : text) {
-    const auto label = static_cast<uint8_t>(byte);
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto label = static_cast<uint8_t>(text[i]);
     node ^= label;
-    if (label == 0 || node >= units_.size() || Label(units_[node]) != label) return std::nullopt;
+    if (label == 0 || node >= units_.size() || Label(units_[node]) != label) return;
     const uint32_t unit = units_[node];
     node ^= Offset(unit);
     if (!HasLeaf(unit)) continue;
-    if (node >= units_.size()) return std::nullopt;
+    if (node >= units_.size()) return;
     const size_t begin = Value(units_[node]);
-    if (begin >= replacements_.size()) return absl::string_view();
-    const size_t end = replacements_.find('\0', begin);
-    const absl::string_view replacement =
-        absl::string_view(replacements_).substr(begin, end - begin);
-    // A rule that points into the middle of a character replaces nothing.
-    if (!replacement.empty() && unicode::IsContinuation(replacement[0])) return std::nullopt;
-    return replacement;
+    absl::string_view replacement;
+    if (begin < replacements_.size()) {
+      replacement =
+          absl::string_view(replacements_).substr(begin, replacements_.find('\0', begin) - begin);
+      // A rule that points into the middle of a character replaces nothing.
+      if (!replacement.empty() && unicode::IsContinuation(replacement[0])) return;
+    }
+    if (!visit(i + 1, replacement)) return;
   }
-  return std::nullopt;
+}
+
+std::optional<absl::string_view> PrecompiledCharsmap::Find(absl::string_view text) const {
+  std::optional<absl::string_view> found;
+  VisitPrefixes(text, [&](size_t, absl::string_view replacement) {
+    found = replacement;
+    return false;
+  });
+  return found;
+}
+
+std::optional<PrecompiledCharsmap::Match> PrecompiledCharsmap::LongestPrefix(
+    absl::string_view text) const {
+  std::optional<Match> longest;
+  VisitPrefixes(text, [&](size_t length, absl::string_view replacement) {
+    longest = {length, replacement};
+    return true;
+  });
+  return longest;
 }
 
 absl::Status PrecompiledCharsmap::Normalize(NormalizedString& string) const {

@@ -131,6 +131,13 @@ struct WordPieceOptions {
   bool lowercase = true;
   std::optional<bool> strip_accents;  // unset: as lowercase
   bool tokenize_chinese_chars = true;
+  std::string pad_token = "[PAD]";
+  std::string unknown_token = "[UNK]";
+  std::string cls_token = "[CLS]";
+  std::string sep_token = "[SEP]";
+  std::string mask_token = "[MASK]";
+  bool mask_takes_space = false;  // the mask token takes the whitespace before it
+  bool separates_twice = false;   // two separators between the texts of a pair: MPNet
 };
 absl::StatusOr<std::unique_ptr<Tokenizer>> CreateWordPieceTokenizer(absl::string_view vocab_txt,
                                                                     const WordPieceOptions& options,

@@ -9,6 +9,7 @@
 #include "engine/tokenizer/json_value.h"
 #include "engine/tokenizer/pipeline_tokenizer.h"
 #include "engine/tokenizer/tokenizer.h"
+#include "engine/tokenizer/tokenizer_parts.h"
 #include "engine/tokenizer/unigram.h"
 #include "engine/tokenizer/word_level.h"
 #include "engine/tokenizer/word_piece.h"
@@ -59,7 +60,9 @@ absl::StatusOr<TokenizerParts> ParseParts(const JsonValue& json) {
   return parts;
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> Create(absl::string_view json) {
+}  // namespace
+
+absl::StatusOr<TokenizerParts> TokenizerJsonParts(absl::string_view json) {
   simdjson::dom::parser parser;
   simdjson::dom::element root;
   if (const auto error = parser.parse(json.data(), json.size()).get(root);
@@ -67,18 +70,12 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Create(absl::string_view json) {
     return absl::InvalidArgumentError(
         absl::StrCat("is not JSON: ", simdjson::error_message(error)));
   }
-  ASSIGN_OR_RETURN(TokenizerParts parts, ParseParts(JsonValue(root, "")));
-  return PipelineTokenizer::Create(std::move(parts));
+  return ParseParts(JsonValue(root, ""));
 }
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> CreateTokenizer(absl::string_view json,
                                                            absl::string_view source) {
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Create(json);
-  if (tokenizer.ok()) return tokenizer;
-  return absl::Status(tokenizer.status().code(),
-                      absl::StrCat(source, ": ", tokenizer.status().message()));
+  return PipelineTokenizer::Create(TokenizerJsonParts(json), source);
 }
 
 }  // namespace attendant::engine

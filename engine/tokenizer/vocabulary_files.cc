@@ -19,90 +19,12 @@
 #include "engine/tokenizer/json_value.h"
 #include "engine/tokenizer/pipeline_tokenizer.h"
 #include "engine/tokenizer/tokenizer.h"
+#include "engine/tokenizer/tokenizer_parts.h"
 #include "engine/tokenizer/unicode.h"
 #include "engine/tokenizer/word_piece.h"
 
 namespace attendant::engine {
 namespace {
-
-AddedToken SpecialToken(absl::string_view content) {
-  AddedToken token;
-  token.content = std::string(content);
-  token.special = true;
-  return token;
-}
-
-absl::Status Annotate(absl::string_view source, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(source, ": ", status.message()));
-}
-
-absl::StatusOr<TokenizerParts> WordPieceParts(absl::string_view vocab_txt,
-                                              const WordPieceOptions& options) {
-  if (!unicode::IsValidUtf8(vocab_txt)) return absl::InvalidArgumentError("is not UTF-8");
-  Vocabulary vocabulary;
-  absl::ConsumeSuffix(&vocab_txt, "\n");
-  int32_t id = 0;
-  for (absl::string_view line : absl::StrSplit(vocab_txt, '\n')) {
-    absl::ConsumeSuffix(&line, "\r");
-    RETURN_IF_ERROR(vocabulary.Add(line, id++));
-  }
-  TokenizerParts parts;
-  for (const absl::string_view token : {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}) {
-    if (vocabulary.IdOf(token).has_value()) parts.added_tokens.push_back(SpecialToken(token));
-  }
-  const std::optional<int32_t> cls = vocabulary.IdOf("[CLS]");
-  const std::optional<int32_t> sep = vocabulary.IdOf("[SEP]");
-  if (!cls.has_value() || !sep.has_value() || !vocabulary.IdOf("[UNK]").has_value()) {
-    return absl::InvalidArgumentError("lacks one of [CLS], [SEP] and [UNK]");
-  }
-  BertNormalizerOptions normalizer;
-  normalizer.handle_chinese_chars = options.tokenize_chinese_chars;
-  normalizer.lowercase = options.lowercase;
-  normalizer.strip_accents = options.strip_accents.value_or(options.lowercase);
-  parts.normalizer = CreateBertNormalizer(normalizer);
-  parts.pre_tokenizer = CreateBertPreTokenizer();
-  ASSIGN_OR_RETURN(parts.model, CreateWordPiece(std::move(vocabulary), WordPieceModelOptions()));
-  parts.post_processor = CreateTemplateProcessing(
-      {{*cls}, {-1, 0}, {*sep}}, {{*cls}, {-1, 0}, {*sep}, {-1, 1, 1}, {*sep, 0, 1}});
-  parts.decoder = CreateWordPieceDecoder("##", /*cleanup=*/true);
-  return parts;
-}
-
-absl::StatusOr<TokenizerParts> ByteLevelParts(absl::string_view vocab_json,
-                                              absl::string_view merges_txt) {
-  simdjson::dom::parser parser;
-  simdjson::dom::element root;
-  if (const auto error = parser.parse(vocab_json.data(), vocab_json.size()).get(root);
-      error != simdjson::SUCCESS) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("vocab.json is not JSON: ", simdjson::error_message(error)));
-  }
-  ASSIGN_OR_RETURN(Vocabulary vocabulary, Vocabulary::FromJson(JsonValue(root, "vocab.json")));
-  if (!unicode::IsValidUtf8(merges_txt))
-    return absl::InvalidArgumentError("merges.txt is not UTF-8");
-  Merges merges;
-  size_t line_number = 0;
-  for (absl::string_view line : absl::StrSplit(merges_txt, '\n')) {
-    ++line_number;
-    absl::ConsumeSuffix(&line, "\r");
-    if (line.empty() || absl::StartsWith(line, "#version")) continue;
-    const std::pair<absl::string_view, absl::string_view> merge =
-        absl::StrSplit(line, absl::MaxSplits(' ', 1));
-    if (merge.second.empty() || absl::StrContains(merge.second, ' ')) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("merges.txt:", line_number, " is not two tokens"));
-    }
-    merges.emplace_back(merge.first, merge.second);
-  }
-  TokenizerParts parts;
-  constexpr absl::string_view kEndOfText = "<|endoftext|>";
-  if (vocabulary.IdOf(kEndOfText).has_value())
-    parts.added_tokens.push_back(SpecialToken(kEndOfText));
-  ASSIGN_OR_RETURN(parts.model, CreateBytePair(std::move(vocabulary), merges, BytePairOptions()));
-  parts.pre_tokenizer = CreateByteLevelPreTokenizer(/*add_prefix_space=*/false, /*use_regex=*/true);
-  parts.decoder = CreateByteLevelDecoder();
-  return parts;
-}
 
 // How the byte-level models that GGUF files name in `tokenizer.ggml.pre` cut words.
 enum class Words {
@@ -318,32 +240,126 @@ absl::StatusOr<TokenizerParts> GgufParts(const GgufVocabulary& gguf) {
   return parts;
 }
 
-absl::StatusOr<std::unique_ptr<Tokenizer>> Create(absl::StatusOr<TokenizerParts> parts,
-                                                  absl::string_view source) {
-  if (!parts.ok()) return Annotate(source, parts.status());
-  absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer =
-      PipelineTokenizer::Create(*std::move(parts));
-  if (!tokenizer.ok()) return Annotate(source, tokenizer.status());
-  return tokenizer;
+}  // namespace
+
+AddedToken SpecialToken(absl::string_view content) {
+  AddedToken token;
+  token.content = std::string(content);
+  token.special = true;
+  return token;
 }
 
-}  // namespace
+absl::StatusOr<Vocabulary> ParseVocabulary(absl::string_view file, absl::string_view json) {
+  simdjson::dom::parser parser;
+  simdjson::dom::element root;
+  if (const auto error = parser.parse(json.data(), json.size()).get(root);
+      error != simdjson::SUCCESS) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file, " is not JSON: ", simdjson::error_message(error)));
+  }
+  return Vocabulary::FromJson(JsonValue(root, std::string(file)));
+}
+
+absl::StatusOr<TokenizerParts> WordPieceParts(absl::string_view vocab_txt,
+                                              const WordPieceOptions& options) {
+  if (!unicode::IsValidUtf8(vocab_txt)) return absl::InvalidArgumentError("is not UTF-8");
+  Vocabulary vocabulary;
+  absl::ConsumeSuffix(&vocab_txt, "\n");
+  int32_t id = 0;
+  for (absl::string_view line : absl::StrSplit(vocab_txt, '\n')) {
+    absl::ConsumeSuffix(&line, "\r");
+    RETURN_IF_ERROR(vocabulary.Add(line, id++));
+  }
+  const std::optional<int32_t> cls = vocabulary.IdOf(options.cls_token);
+  const std::optional<int32_t> sep = vocabulary.IdOf(options.sep_token);
+  if (!cls.has_value() || !sep.has_value() || !vocabulary.IdOf(options.unknown_token).has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat("lacks one of ", options.cls_token, ", ",
+                                                   options.sep_token, " and ",
+                                                   options.unknown_token));
+  }
+  TokenizerParts parts;
+  for (const std::string* token :
+       {&options.pad_token, &options.unknown_token, &options.cls_token, &options.sep_token}) {
+    if (vocabulary.IdOf(*token).has_value()) parts.added_tokens.push_back(SpecialToken(*token));
+  }
+  if (vocabulary.IdOf(options.mask_token).has_value()) {
+    AddedToken mask = SpecialToken(options.mask_token);
+    mask.lstrip = options.mask_takes_space;
+    parts.added_tokens.push_back(std::move(mask));
+  }
+  BertNormalizerOptions normalizer;
+  normalizer.handle_chinese_chars = options.tokenize_chinese_chars;
+  normalizer.lowercase = options.lowercase;
+  normalizer.strip_accents = options.strip_accents.value_or(options.lowercase);
+  parts.normalizer = CreateBertNormalizer(normalizer);
+  parts.pre_tokenizer = CreateBertPreTokenizer();
+  WordPieceModelOptions model;
+  model.unknown_token = options.unknown_token;
+  ASSIGN_OR_RETURN(parts.model, CreateWordPiece(std::move(vocabulary), model));
+  std::vector<TemplatePiece> pair = {{*cls}, {-1, 0}, {*sep}};
+  if (options.separates_twice) pair.push_back({*sep});
+  pair.insert(pair.end(), {{-1, 1, 1}, {*sep, 0, 1}});
+  parts.post_processor = CreateTemplateProcessing({{*cls}, {-1, 0}, {*sep}}, std::move(pair));
+  parts.decoder = CreateWordPieceDecoder("##", /*cleanup=*/true);
+  return parts;
+}
+
+absl::StatusOr<TokenizerParts> ByteLevelParts(absl::string_view vocab_json,
+                                              absl::string_view merges_txt,
+                                              const ByteLevelOptions& options) {
+  ASSIGN_OR_RETURN(Vocabulary vocabulary, ParseVocabulary("vocab.json", vocab_json));
+  if (!unicode::IsValidUtf8(merges_txt))
+    return absl::InvalidArgumentError("merges.txt is not UTF-8");
+  Merges merges;
+  size_t line_number = 0;
+  for (absl::string_view line : absl::StrSplit(merges_txt, '\n')) {
+    ++line_number;
+    absl::ConsumeSuffix(&line, "\r");
+    if (line.empty() || absl::StartsWith(line, "#version")) continue;
+    const std::pair<absl::string_view, absl::string_view> merge =
+        absl::StrSplit(line, absl::MaxSplits(' ', 1));
+    if (merge.second.empty() || absl::StrContains(merge.second, ' ')) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("merges.txt:", line_number, " is not two tokens"));
+    }
+    merges.emplace_back(merge.first, merge.second);
+  }
+  TokenizerParts parts;
+  for (const AddedToken& token : options.special_tokens) {
+    if (vocabulary.IdOf(token.content).has_value()) parts.added_tokens.push_back(token);
+  }
+  if (options.frame.has_value()) {
+    const std::optional<int32_t> cls = vocabulary.IdOf(options.frame->cls_token);
+    const std::optional<int32_t> sep = vocabulary.IdOf(options.frame->sep_token);
+    if (!cls.has_value() || !sep.has_value()) {
+      return absl::InvalidArgumentError(absl::StrCat("vocab.json lacks ", options.frame->cls_token,
+                                                     " or ", options.frame->sep_token));
+    }
+    parts.post_processor =
+        CreateRobertaProcessing(*cls, *sep, options.frame->trim_offsets, options.add_prefix_space);
+  }
+  ASSIGN_OR_RETURN(parts.model, CreateBytePair(std::move(vocabulary), merges, BytePairOptions()));
+  parts.pre_tokenizer = CreateByteLevelPreTokenizer(options.add_prefix_space, /*use_regex=*/true);
+  parts.decoder = CreateByteLevelDecoder();
+  return parts;
+}
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> CreateWordPieceTokenizer(absl::string_view vocab_txt,
                                                                     const WordPieceOptions& options,
                                                                     absl::string_view source) {
-  return Create(WordPieceParts(vocab_txt, options), source);
+  return PipelineTokenizer::Create(WordPieceParts(vocab_txt, options), source);
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> CreateByteLevelBpeTokenizer(absl::string_view vocab_json,
                                                                        absl::string_view merges_txt,
                                                                        absl::string_view source) {
-  return Create(ByteLevelParts(vocab_json, merges_txt), source);
+  return PipelineTokenizer::Create(ByteLevelParts(vocab_json, merges_txt, ByteLevelOptions()),
+                                   source);
 }
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> CreateGgufTokenizer(const GgufVocabulary& vocabulary,
                                                                absl::string_view source) {
-  return Create(GgufParts(vocabulary), source);
+  return PipelineTokenizer::Create(GgufParts(vocabulary), source);
 }
 
 }  // namespace attendant::engine

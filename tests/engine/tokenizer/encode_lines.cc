@@ -1,8 +1,10 @@
 // Encodes texts for reference_parity.py, which compares the result with the reference library's.
 //
 //   encode_lines json|gguf FILE < TEXTS > RESULTS
+//   encode_lines folder FOLDER MODEL_TYPE < TEXTS > RESULTS
 //
-// FILE is a tokenizer.json, or the vocabulary of a GGUF file as JSON. TEXTS are length-prefixed
+// FILE is a tokenizer.json, or the vocabulary of a GGUF file as JSON; FOLDER has the files of a
+// model's tokenizer. TEXTS are length-prefixed
 // (u32, little-endian). For each text RESULTS has the number of tokens (u32); their ids, begins and
 // ends (i32 each); and the length (u32) and bytes of what the ids decode to. Encoding alone is
 // timed, and the time written to stderr.
@@ -14,6 +16,7 @@
 #include <iostream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +27,7 @@
 #include "absl/time/time.h"
 #include "engine/tokenizer/stream_decoder.h"
 #include "engine/tokenizer/tokenizer.h"
+#include "engine/tokenizer/tokenizer_folder.h"
 #include "simdjson.h"
 
 namespace attendant::engine {
@@ -55,13 +59,31 @@ void Write(const T* values, size_t count) {
   CHECK_EQ(std::fwrite(values, sizeof(T), count, stdout), count);
 }
 
-int Main(absl::string_view form, const char* path) {
+std::optional<std::string> ReadIfThere(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  CHECK(file.is_open()) << path;
-  const std::string contents{std::istreambuf_iterator<char>(file), {}};
-  auto tokenizer = form == "gguf" ? CreateGgufTokenizer(ParseGgufVocabulary(contents), path)
-                                  : CreateTokenizer(contents, path);
+  if (!file.is_open()) return std::nullopt;
+  return std::string{std::istreambuf_iterator<char>(file), {}};
+}
+
+absl::StatusOr<std::unique_ptr<Tokenizer>> Load(absl::string_view form, const std::string& path,
+                                                const std::string& model_type) {
+  if (form == "folder") {
+    return ReadSourceTokenizer(
+        {path, model_type,
+         [&](absl::string_view name) -> absl::StatusOr<std::optional<std::string>> {
+           return ReadIfThere(absl::StrCat(path, "/", name));
+         }});
+  }
+  const std::optional<std::string> contents = ReadIfThere(path);
+  CHECK(contents.has_value()) << path;
+  return form == "gguf" ? CreateGgufTokenizer(ParseGgufVocabulary(*contents), path)
+                        : CreateTokenizer(*contents, path);
+}
+
+int Main(absl::string_view form, const std::string& path, const std::string& model_type) {
+  const auto tokenizer = Load(form, path, model_type);
   CHECK_OK(tokenizer.status());
+  CHECK(*tokenizer != nullptr) << path << " has no tokenizer";
 
   std::vector<std::string> texts;
   for (uint32_t size = 0; std::fread(&size, sizeof(size), 1, stdin) == 1;) {
@@ -99,6 +121,6 @@ int Main(absl::string_view form, const char* path) {
 }  // namespace attendant::engine
 
 int main(int argc, char** argv) {
-  CHECK_EQ(argc, 3) << "usage: encode_lines json|gguf FILE";
-  return attendant::engine::Main(argv[1], argv[2]);
+  CHECK(argc == 3 || argc == 4) << "usage: encode_lines json|gguf|folder PATH [MODEL_TYPE]";
+  return attendant::engine::Main(argv[1], argv[2], argc == 4 ? argv[3] : "");
 }
