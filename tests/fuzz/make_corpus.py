@@ -142,6 +142,39 @@ def unigram() -> bytes:
                "vocab": [["<unk>", 0.0], ["▁", -1.0], ["▁hello", -2.0], ["w", -3.0], ["rld", -4.5]]})
 
 
+def sentence_piece(family: int, text: str, algorithm: int, byte_fallback: bool = False) -> bytes:
+    """A SentencePiece file in Protocol Buffers' wire format, behind a family and a text."""
+    def varint(value: int) -> bytes:
+        low = bytes([value & 0x7F | (0x80 if value > 0x7F else 0)])
+        return low + varint(value >> 7) if value > 0x7F else low
+
+    def field(number: int, value: int | float | bytes) -> bytes:
+        if isinstance(value, bytes):
+            return varint(number << 3 | 2) + varint(len(value)) + value
+        if isinstance(value, float):
+            return varint(number << 3 | 5) + struct.pack("<f", value)
+        return varint(number << 3) + varint(value)
+
+    normal, unknown, control, user_defined, unused, byte = range(1, 7)
+    pieces = [("<unk>", 0.0, unknown), ("<s>", 0.0, control), ("</s>", 0.0, control), ("[CLS]", 0.0, control),
+              ("[SEP]", 0.0, control), ("[x]", 0.0, user_defined), ("he", -1.5, unused), ("h", -4.0, normal),
+              ("e", -4.5, normal), ("l", -5.0, normal), ("o", -5.5, normal), ("ll", -2.0, normal),
+              ("\u2581", -3.0, normal), ("\u2581he", -2.5, normal), ("\u2581hello", -1.0, normal), ("w", -6.0, normal)]
+    if byte_fallback:
+        pieces += [("<0x%02X>" % i, 0.0, byte) for i in range(256)]
+    # One rule: a tab becomes a space. Units of Darts-clone: the root, and the tab with its leaf.
+    units = [0] * 256
+    units[0] = 1 << 10
+    units[1 ^ 9] = 2 << 10 | 0x100 | 9
+    units[1 ^ 9 ^ 2] = 0x80000000
+    charsmap = struct.pack("<I256I", 1024, *units) + b" \0"
+    file = b"".join(field(1, field(1, piece.encode()) + field(2, score) + field(3, kind))
+                    for piece, score, kind in pieces)
+    file += field(2, field(3, algorithm) + field(35, int(byte_fallback)))
+    file += field(3, field(1, b"rules") + field(2, charsmap))
+    return bytes([family, len(text.encode())]) + text.encode() + file
+
+
 def main() -> None:
     f32 = struct.pack("<6f", *range(6))
     seeds = {
@@ -153,6 +186,11 @@ def main() -> None:
         "tokenizer/bert": bert(),
         "tokenizer/byte_level": byte_level(),
         "tokenizer/unigram": unigram(),
+        "sentence_piece/unigram": sentence_piece(0, "hello  w[x]\tö", 1),
+        "sentence_piece/byte_pair": sentence_piece(0, " hello hell[x]o é", 2, byte_fallback=True),
+        "sentence_piece/albert": sentence_piece(2, "``HÉLLO''", 1),
+        "sentence_piece/mbart": sentence_piece(4, "hello</s> w <mask>", 1),
+        "sentence_piece/marian": sentence_piece(5, ">>fra<<hello w<unk>", 2),
     }
     for name, contents in seeds.items():
         path = CORPUS / name
