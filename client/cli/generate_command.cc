@@ -156,7 +156,7 @@ std::vector<std::string> SourceTokens(const Client& client, const v1::GenerateRe
     return tokens;
   }
   for (const v1::TextToken& token : response->inputs(0).tokens())
-    tokens.push_back(Printable(token.token()));
+    tokens.push_back(NameToken(token.token()));
   return tokens;
 }
 
@@ -170,10 +170,7 @@ absl::Status DrawAlignments(const Client& client, const v1::GenerateRequest& req
     picture.subtitle = "cross-attention of the output, mean of the last layer's heads";
     if (printer.alignments().size() > 1)
       absl::StrAppend(&picture.subtitle, ", sequence ", sequence + 1);
-    for (const std::string& token : alignment.tokens) {
-      const std::string name = Printable(token);
-      picture.queries.push_back(name.empty() ? "·" : name);
-    }
+    for (const std::string& token : alignment.tokens) picture.queries.push_back(NameToken(token));
     picture.keys = SourceTokens(client, request, alignment.weights.shape[1]);
     picture.layers = picture.heads = {""};
     picture.weights = alignment.weights.values;

@@ -61,6 +61,8 @@ void SetSampling(v1::SamplingParams& sampling) {
     sampling.set_presence_penalty(*value);
   if (const auto value = absl::GetFlag(FLAGS_frequency_penalty))
     sampling.set_frequency_penalty(*value);
+  if (const auto value = absl::GetFlag(FLAGS_no_repeat_ngram_size))
+    sampling.set_no_repeat_ngram_size(*value);
   if (const auto value = absl::GetFlag(FLAGS_seed)) sampling.set_seed(*value);
 }
 
@@ -134,6 +136,8 @@ absl::StatusOr<v1::GenerateRequest> GenerateRequestFromFlags() {
   if (!status.ok()) return status;
   if (const std::string prefix = absl::GetFlag(FLAGS_decoder_prefix); !prefix.empty())
     request.mutable_decoder_prefix()->set_text(prefix);
+  request.set_source_language(absl::GetFlag(FLAGS_source_language));
+  request.set_target_language(absl::GetFlag(FLAGS_target_language));
   request.set_cache_prefix(absl::GetFlag(FLAGS_cache_prefix));
   request.set_priority(absl::GetFlag(FLAGS_priority));
   const auto truncation = TruncationFromFlags();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "client/pictures/text.h"
 
@@ -18,8 +19,7 @@ std::vector<std::string> NameAxis(const Labels& tokens, const v1::PatchGrid* gri
   const int64_t first = tokens.size() == count ? 0 : begin;
   for (int64_t i = 0; i < count; ++i) {
     if (first + i < tokens.size()) {
-      const std::string name = Printable(tokens[static_cast<int>(first + i)]);
-      names.push_back(name.empty() ? "·" : name);
+      names.push_back(NameToken(tokens[static_cast<int>(first + i)]));
       continue;
     }
     const int64_t patch = grid == nullptr ? 0 : begin + i - grid->num_prefix_tokens();
@@ -53,6 +53,13 @@ std::string Count(size_t number, absl::string_view name) {
 }
 
 }  // namespace
+
+std::string NameToken(const std::string& token) {
+  if (token.empty()) return "·";
+  const absl::string_view word = absl::StripAsciiWhitespace(token);
+  if (!word.empty()) return Printable(word);
+  return token == std::string(token.size(), ' ') ? "␣" : Printable(token);
+}
 
 std::string AttentionPicture::NameOf(size_t layer, size_t head) const {
   const bool has_both = !layers[layer].empty() && !heads[head].empty();

@@ -48,6 +48,10 @@ struct AttentionPicture {
   float Largest() const;
 };
 
+// What a token is called on an axis: without the space that many begin with, and Printable; what
+// cannot be seen has a sign.
+std::string NameToken(const std::string& token);
+
 // The maps of a model, as `request` asked for them. Weights that ATTENTION_REDUCTION_TOP_K left out
 // are 0. INTERNAL if the maps are not all of the same shape.
 absl::StatusOr<AttentionPicture> PictureOfModel(const v1::ModelAttention& request,

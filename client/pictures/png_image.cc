@@ -247,8 +247,10 @@ class Panels {
   void MeasureMap() {
     const double num_keys = static_cast<double>(picture_.keys.size());
     const double num_queries = static_cast<double>(picture_.queries.size());
+    // Among many maps, those of a few tokens still have room for every name.
+    const double named = std::min((kLabelSize + 1) * std::max(num_keys, num_queries), 200.0);
     const double target =
-        count_ == 1 ? 760 : std::clamp(1500.0 / static_cast<double>(columns_), 120.0, 440.0);
+        count_ == 1 ? 760 : std::clamp(1500.0 / static_cast<double>(columns_), named, 440.0);
     cell_ = std::clamp(target / std::max(num_keys, num_queries), 0.5, 32.0);
     if (cell_ > 3) cell_ = std::floor(cell_);
     width_ = cell_ * num_keys;

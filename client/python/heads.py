@@ -1,4 +1,4 @@
-"""Calls the heads that checkpoints carry: which words fit a gap, where an answer stands, what a text is, which text is best.
+"""Calls the heads that checkpoints carry: words that fit a gap, answers in a text, labels of texts, the best document.
 
 usage: python3 heads.py fill-mask TEXT            [--address ADDRESS] [--model MODEL]      after ./make_stubs
        python3 heads.py answer    QUESTION CONTEXT

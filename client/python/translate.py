@@ -1,7 +1,7 @@
 """Translates the lines of a file, or of standard input, many at a time, and prints them in their order.
 
-usage: python3 translate.py [FILE] [--beams N] [--address ADDRESS] [--model MODEL]
-                                                                                      after ./make_stubs
+usage: python3 translate.py [FILE] [--source LANGUAGE] [--target LANGUAGE] [--beams N]
+                            [--address ADDRESS] [--model MODEL]                       after ./make_stubs
 """
 
 import argparse
@@ -22,6 +22,8 @@ AT_ONCE = 32
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("file", nargs="?", default="-")
+    parser.add_argument("--source", default="", help="as the model names it: en, en_XX, eng_Latn")
+    parser.add_argument("--target", default="", help="as the model names it: de, de_DE, deu_Latn")
     parser.add_argument("--beams", type=int, default=1)
     parser.add_argument("--address", default="localhost:50051")
     parser.add_argument("--model", default="")
@@ -35,7 +37,8 @@ def main():
         def translate(line):
             if not line.strip():
                 return ""
-            request = generate_pb2.GenerateRequest(model=options.model, text=line.strip())
+            request = generate_pb2.GenerateRequest(
+                model=options.model, text=line.strip(), source_language=options.source, target_language=options.target)
             if options.beams > 1:
                 request.beam_search.num_beams = options.beams
             return "".join(response.chunk.text for response in stub.Generate(request, timeout=300)).strip()

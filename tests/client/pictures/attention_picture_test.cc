@@ -19,7 +19,7 @@ Attention TwoLayers() {
   Attention attention;
   attention.started.set_model("tiny");
   for (const char* token : {"x", "y"}) attention.started.add_query_tokens(token);
-  for (const char* token : {"a", "b\n", ""}) attention.started.add_key_tokens(token);
+  for (const char* token : {" a", "b\u202e", ""}) attention.started.add_key_tokens(token);
   float value = 0;
   for (const int layer : {0, 5}) {
     AttentionMap map{.kind = v1::ATTENTION_KIND_CROSS, .layer = layer, .heads = {1, 3}};
@@ -35,10 +35,17 @@ TEST(AttentionPictureTest, NamesAxesLayersAndHeads) {
   EXPECT_EQ(picture.title, "tiny");
   EXPECT_EQ(picture.subtitle, "cross-attention, 2 layers of 2 heads");
   EXPECT_THAT(picture.queries, ElementsAre("x", "y"));
-  EXPECT_THAT(picture.keys, ElementsAre("a", "b\\n", "·"));
+  EXPECT_THAT(picture.keys, ElementsAre("a", "b\\u202e", "·"));
   EXPECT_EQ(picture.NameOf(1, 0), "layer 5 · head 1");
   EXPECT_THAT(picture.Map(1, 1), ElementsAre(18, 19, 20, 21, 22, 23));
   EXPECT_EQ(picture.Largest(), 23);
+}
+
+TEST(AttentionPictureTest, NamesTokensThatCannotBeSeen) {
+  EXPECT_EQ(NameToken(" the"), "the");
+  EXPECT_EQ(NameToken("  "), "␣");
+  EXPECT_EQ(NameToken("\n"), "\\n");
+  EXPECT_EQ(NameToken(""), "·");
 }
 
 TEST(AttentionPictureTest, PutsTheLargestWeightsAtTheirKeys) {

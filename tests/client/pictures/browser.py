@@ -8,8 +8,8 @@ import pathlib
 import subprocess
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-extensions",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--use-mock-keychain",
-         "--remote-debugging-pipe"]
+         "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--disable-sync",
+         "--use-mock-keychain", "--remote-debugging-pipe"]
 
 
 class Page:

@@ -47,17 +47,21 @@ def paint(path, width=320, height=240):
                 color = (90 + 165 * sun + 0.3 * y, 130 + 110 * sun, 200 - 60 * sun - 0.3 * y)
             row += [int(min(255, max(0, value))) for value in color]
         rows.append(bytes(row))
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"".join(rows))),
-              (b"IEND", b"")]
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks))
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT": zlib.compress(b"".join(rows)),
+              b"IEND": b""}
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in chunks.items():
+        content += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    path.write_bytes(content)
 
 
 # The colours of a canvas that are far apart.
 NUM_COLORS = """(id => {
-  const canvas = document.getElementById(id), data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-  const colors = new Set();
-  for (let i = 0; i < data.length; i += 4) if (data[i + 3]) colors.add((data[i] >> 4) << 8 | (data[i + 1] >> 4) << 4 | data[i + 2] >> 4);
+  const canvas = document.getElementById(id), context = canvas.getContext("2d");
+  const data = context.getImageData(0, 0, canvas.width, canvas.height).data, colors = new Set();
+  for (let i = 0; i < data.length; i += 4) {
+    if (data[i + 3]) colors.add((data[i] >> 4) << 8 | (data[i + 1] >> 4) << 4 | data[i + 2] >> 4);
+  }
   return colors.size;
 })"""
 
@@ -94,8 +98,10 @@ class PageTest(unittest.TestCase):
           select.value = '{value}'; select.dispatchEvent(new Event('change')); }})()""")
 
     def cell(self, query, key):
+        """Where on the screen a cell of the map is."""
         return self.page.evaluate(f"""(() => {{ const box = document.getElementById('map').getBoundingClientRect();
-          return [box.left + grid.left + ({key} + .5) * grid.cell, box.top + grid.top + ({query} + .5) * grid.cell]; }})()""")
+          return [box.left + grid.left + ({key} + .5) * grid.cell,
+                  box.top + grid.top + ({query} + .5) * grid.cell]; }})()""")
 
     def test_draws_every_layer_and_head(self):
         self.open("maps.html")
