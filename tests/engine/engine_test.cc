@@ -152,6 +152,45 @@ TEST(EngineTest, GreedyTextIsThatOfTheReference) {
   }
 }
 
+// Sources and targets of four models at once, beside a decoder.
+TEST(EngineTest, EncoderDecodersSayWhatTheReferenceSays) {
+  const std::vector<std::string> names = {"t5/v1_0", "t5/v1_1", "transformer/plain",
+                                          "transformer/module"};
+  std::vector<ModelSource> sources = {Source("llama", "llama/plain")};
+  for (const std::string& name : names) sources.push_back(Source(name, name));
+  const auto engine = EngineWith(sources);
+  std::vector<std::pair<std::shared_ptr<RecordingSink>, std::vector<int32_t>>> expected;
+  const auto start = [&](const std::string& model, const std::string& name, int length) {
+    const Golden golden(name);
+    expected.emplace_back(Start(*engine, Greedy(model, golden.Ids(length, "input_ids"))),
+                          golden.Ids(length, "greedy_ids"));
+  };
+  for (const int length : kGoldenLengths) {
+    start("llama", "llama/plain", length);
+    for (const std::string& name : names) start(name, name, length);
+  }
+  for (const auto& [sink, ids] : expected) {
+    ASSERT_OK(sink->Wait());
+    EXPECT_EQ(sink->ids(), ids);
+  }
+}
+
+TEST(EngineTest, TheEncoderOfAnEncoderDecoderEncodes) {
+  const auto engine = EngineWith({Source("t5", "t5/v1_0"), Source("marian", "marian/separate")});
+  for (const auto& [model, name] :
+       {std::pair("t5", "t5/v1_0"), std::pair("marian", "marian/separate")}) {
+    const Golden golden(name);
+    for (const int length : kGoldenLengths) {
+      EncodeRequest request;
+      request.model = model;
+      request.inputs = {golden.Ids(length, "input_ids")};
+      request.normalize = false;
+      ASSERT_OK_AND_ASSIGN(const EncodeResult result, Encode(*engine, request));
+      EXPECT_LT(Distance(Floats(result.embeddings), golden.Values(length, "pooled_mean")), 2e-5);
+    }
+  }
+}
+
 // Prompts in chunks of 24 tokens at most, a cache that holds one of the long ones and little more,
 // and sixteen at a time.
 TEST(EngineTest, SixteenAtATimeSayWhatEachSaysAlone) {
