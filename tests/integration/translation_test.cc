@@ -1,5 +1,5 @@
-// Encoder-decoders over real connections: a small BART of random weights, and a trained one where
-// the shared folder has it.
+// Encoder-decoders over real connections: a small one of each family, of random weights, and a
+// trained BART where the shared folder has it.
 
 #include <algorithm>
 #include <filesystem>
@@ -37,9 +37,11 @@ struct Translation {
 
 class TranslationTest : public ServingTest {
  protected:
-  TranslationTest() {
-    options_.models.push_back({.name = "bart",
-                               .path = TestDataPath("goldens/bart/plain"),
+  TranslationTest() { Add("bart", "plain"); }
+
+  void Add(const std::string& model_type, const std::string& variant) {
+    options_.models.push_back({.name = model_type,
+                               .path = TestDataPath("goldens/" + model_type + "/" + variant),
                                .dtype = engine::DataType::kFloat32});
   }
 
@@ -59,6 +61,13 @@ class TranslationTest : public ServingTest {
     }
     translation.status = stream->Finish();
     return translation;
+  }
+
+  // One after the other.
+  std::vector<Translation> TranslateAlone(const std::vector<v1::GenerateRequest>& requests) {
+    std::vector<Translation> translations;
+    for (const v1::GenerateRequest& request : requests) translations.push_back(Translate(request));
+    return translations;
   }
 
   // All at once, each by a caller of its own.
@@ -97,17 +106,19 @@ v1::GenerateRequest Source(int num_tokens, int max_new_tokens, uint32_t seed) {
 }
 
 // Sources of 1 to 125 tokens with answers of 3 to 96.
-std::vector<v1::GenerateRequest> MixedSources(int count) {
+std::vector<v1::GenerateRequest> MixedSources(int count, const std::string& model = "bart") {
   std::vector<v1::GenerateRequest> requests;
-  for (int i = 0; i < count; ++i) requests.push_back(Source(1 + 4 * i, 3 + 31 * i % 94, i));
+  for (int i = 0; i < count; ++i) {
+    requests.push_back(Source(1 + 4 * i, 3 + 31 * i % 94, i));
+    requests.back().set_model(model);
+  }
   return requests;
 }
 
 TEST_F(TranslationTest, ManyAtOnceAreEachAsAloneAndBesideADecoder) {
   Start();
   const std::vector<v1::GenerateRequest> requests = MixedSources(32);
-  std::vector<Translation> alone;
-  for (const v1::GenerateRequest& request : requests) alone.push_back(Translate(request));
+  const std::vector<Translation> alone = TranslateAlone(requests);
   v1::GenerateRequest prompt = Prompt("abc", 60);
   prompt.set_model("gpt2");
   const Translation continuation = Translate(prompt);
@@ -127,6 +138,28 @@ TEST_F(TranslationTest, ManyAtOnceAreEachAsAloneAndBesideADecoder) {
   EXPECT_NE(alone[20].ids, alone[21].ids);
   EXPECT_GE(Metric("attendant_step_duration_seconds_count{phase=\"encode\"} "), 32);
   ExpectIdle("bart");
+}
+
+TEST_F(TranslationTest, EveryFamilyTranslatesManyAtOnceAsAlone) {
+  const std::vector<std::pair<std::string, std::string>> families = {{"marian", "separate"},
+                                                                     {"mbart", "plain"},
+                                                                     {"m2m_100", "plain"},
+                                                                     {"t5", "v1_1"},
+                                                                     {"transformer", "module"}};
+  for (const auto& [model_type, variant] : families) Add(model_type, variant);
+  Start();
+  for (const auto& [model_type, variant] : families) {
+    const std::vector<v1::GenerateRequest> requests = MixedSources(16, model_type);
+    const std::vector<Translation> alone = TranslateAlone(requests);
+    const std::vector<Translation> together = TranslateTogether(requests);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      ASSERT_TRUE(together[i].status.ok()) << together[i].status.error_message();
+      EXPECT_EQ(together[i].ids.size(), requests[i].stopping().max_new_tokens());
+      EXPECT_EQ(together[i].ids, alone[i].ids) << model_type << " " << i;
+    }
+    EXPECT_NE(alone[14].ids, alone[15].ids) << model_type;
+    ExpectIdle(model_type);
+  }
 }
 
 TEST_F(TranslationTest, ATinyCachePreemptsAndChangesNothing) {
