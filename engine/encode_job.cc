@@ -96,7 +96,12 @@ absl::StatusOr<Encoding> EncodeInputText(EncodeInput& input, const std::string& 
                                      /*add_special_tokens=*/true);
 }
 
-// The input's tokens, cut as asked; `original_tokens` is set as soon as it is known.
+absl::Status AtInput(size_t index, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat("inputs[", index, "]: ", status.message()));
+}
+
+}  // namespace
+
 absl::StatusOr<EncodeJob::Input> PrepareInput(EncodeInput& input, const std::string& prompt,
                                               const Truncation& truncation,
                                               const LoadedModel& model, int32_t& original_tokens) {
@@ -115,12 +120,6 @@ absl::StatusOr<EncodeJob::Input> PrepareInput(EncodeInput& input, const std::str
   }
   return EncodeJob::Input{.ids = std::move(encoding.ids), .type_ids = std::move(encoding.type_ids)};
 }
-
-absl::Status AtInput(size_t index, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat("inputs[", index, "]: ", status.message()));
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<EncodeJob>> PrepareEncode(EncodeRequest request, InFlight in_flight,
                                                          absl::Time submitted) {

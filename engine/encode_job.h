@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -50,6 +51,13 @@ struct EncodeJob {
 
   Engine::EncodeCallback done;
 };
+
+// One input's tokens, cut as asked, with `prompt` before its text. `original_tokens` is set as soon
+// as it is known: those before the cut. INVALID_ARGUMENT for an empty one, one that is too long, or
+// an id or a segment that the model does not have; FAILED_PRECONDITION for text without tokenizer.
+absl::StatusOr<EncodeJob::Input> PrepareInput(EncodeInput& input, const std::string& prompt,
+                                              const Truncation& truncation,
+                                              const LoadedModel& model, int32_t& original_tokens);
 
 // Checks the request and turns its texts into ids. An input that is bad by itself gets its own
 // status; INVALID_ARGUMENT if all are, or the request as a whole is. On success the job owns

@@ -17,7 +17,9 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
-#include "engine/attend/attend.h"
+#include "engine/attend/model_attend_job.h"
+#include "engine/attend/tensor_attend_job.h"
+#include "engine/attention_maps.h"
 #include "engine/base/cpu_topology.h"
 #include "engine/base/status_macros.h"
 #include "engine/checkpoint/checkpoint.h"
@@ -441,23 +443,40 @@ void Engine::Impl::Attend(AttendRequest request, std::shared_ptr<AttendSink> sin
   if (request.control == nullptr) request.control = std::make_shared<RequestControl>();
   pool_.Post([this, request = std::move(request), sink = std::move(sink),
               submitted = absl::Now()]() mutable {
-    auto job = WithoutExceptions([&]() -> absl::StatusOr<std::unique_ptr<AttendJob>> {
+    auto attending = std::make_unique<StepLoop::Attending>();
+    ModelAttendJob* of_model = nullptr;
+    const absl::Status status = WithoutExceptions([&]() -> absl::Status {
       if (stopping_.load()) return Stopping();
       RETURN_IF_ERROR(request.control->Check(absl::Now()));
-      return AttendJob::Create(std::move(request), options_.max_attend_bytes);
+      if (auto* source = std::get_if<AttendModel>(&request.source)) {
+        ASSIGN_OR_RETURN(InFlight in_flight, Find(source->model));
+        ASSIGN_OR_RETURN(auto job,
+                         PrepareAttentionMaps(std::move(*source), in_flight.model(),
+                                              std::move(request.control), options_.max_map_bytes));
+        of_model = job.get();
+        attending->job = std::move(job);
+        attending->in_flight.emplace(std::move(in_flight));
+      } else {
+        ASSIGN_OR_RETURN(attending->job,
+                         TensorAttendJob::Create(std::move(request), options_.max_attend_bytes));
+      }
+      return absl::OkStatus();
     });
     const absl::Time now = absl::Now();
-    if (!job.ok()) {
-      sink->OnDone(job.status(), {.total = now - submitted});
+    if (!status.ok()) {
+      attending.reset();
+      sink->OnDone(status, {.total = now - submitted});
       return;
     }
-    auto attending = std::make_unique<StepLoop::Attending>();
-    attending->job = *std::move(job);
     attending->sink = std::move(sink);
     attending->submitted = submitted;
     attending->prepared = now;
-    Post([this, attending = std::move(attending)]() mutable {
-      loop_->AddAttend(std::move(attending));
+    Post([this, of_model, attending = std::move(attending)]() mutable {
+      if (of_model != nullptr) {
+        loop_->AddAttend(std::move(attending), *of_model);
+      } else {
+        loop_->AddAttend(std::move(attending));
+      }
     });
   });
 }

@@ -45,6 +45,7 @@ struct EngineOptions {
   int32_t max_new_tokens = 4096;
   int64_t max_attend_bytes = int64_t{256} << 20;  // results of one Attend
   int64_t max_encode_bytes = int64_t{1} << 30;    // vectors of one Encode, as float
+  int64_t max_map_bytes = int64_t{1} << 30;       // a model's maps of one Attend
 
   // Refuse to load a model for which oneDNN has only reference code.
   bool strict_kernels = false;

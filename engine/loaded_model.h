@@ -29,6 +29,8 @@ struct LoadedModel {
   GenerationLimits generation_limits;
   int32_t hidden_size = 0;
   int32_t type_vocab_size = 0;
+  // Of an encoder-decoder's encoder, else 0; the description has the decoder's.
+  int32_t num_encoder_layers = 0, num_encoder_heads = 0;
   int64_t max_encode_bytes = 0;  // of one request's results
 
   // Requests that were taken and have not ended.

@@ -116,6 +116,10 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   }
   model->hidden_size = config.hidden_size;
   model->type_vocab_size = config.type_vocab_size;
+  if (has_sources) {
+    model->num_encoder_layers = transformer->encoder()->config().num_hidden_layers;
+    model->num_encoder_heads = transformer->encoder()->config().num_attention_heads;
+  }
   model->max_encode_bytes = options.max_encode_bytes;
 
   auto runner = std::unique_ptr<ModelRunner>(new ModelRunner(model));

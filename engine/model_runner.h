@@ -33,6 +33,7 @@ class ModelRunner {
                                                            std::function<void(double)> progress);
 
   LoadedModel& model() { return *model_; }
+  Transformer& transformer() { return *transformer_; }
   EncodeRunner* encode() { return encode_.get(); }        // if there is an encoder, else null
   GenerateRunner* generate() { return generate_.get(); }  // if there is a decoder, else null
 

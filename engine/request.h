@@ -258,8 +258,36 @@ struct AttendLayer {
   bool return_weights = false;
 };
 
+// A half-open range of indices.
+struct IndexRange {
+  int32_t begin = 0;
+  int32_t end = 0;
+
+  int32_t size() const { return end - begin; }
+};
+
+enum class AttentionKind : uint8_t { kModelDefault, kEncoderSelf, kDecoderSelf, kCross };
+
+enum class AttentionReduction : uint8_t { kNone, kMeanHeads, kMeanLayers, kRollout, kTopK };
+
+// The attention maps inside a loaded model.
+struct AttendModel {
+  std::string model;  // as EncodeRequest's
+  EncodeInput input;  // of an encoder-decoder, the source
+  std::optional<std::variant<std::string, TokenIds>>
+      target;  // of encoder-decoders only: what the decoder is run on
+  AttentionKind kind = AttentionKind::kModelDefault;  // its only one
+  std::vector<int32_t> layers;                        // from 0, -1 the last; empty: all
+  std::vector<int32_t> heads;                         // from 0; empty: all
+  std::optional<IndexRange> query_range;              // unset: all
+  std::optional<IndexRange> key_range;                // unset: all
+  AttentionReduction reduction = AttentionReduction::kNone;
+  int32_t top_k = 8;  // >= 1; of kTopK
+  Truncation truncation;
+};
+
 struct AttendRequest {
-  std::variant<AttendTensors, AttendLayer> source;
+  std::variant<AttendTensors, AttendLayer, AttendModel> source;
   std::shared_ptr<RequestControl> control;
 };
 
@@ -268,19 +296,30 @@ enum class AttendOutput : uint8_t { kOutput, kWeights, kLogSumExp };
 // What will come, in order, before any of it.
 struct AttendStarted {
   std::vector<int64_t> output_shape;
-  std::vector<int64_t> weights_shape;  // empty if not asked for
+  std::vector<int64_t> weights_shape;  // empty if not asked for; of a model: one layer's
   std::vector<int64_t> lse_shape;      // empty if not asked for
+
+  // Of a model: what the rows and the columns are called, and the tokens that were computed.
+  std::vector<std::string> query_tokens, key_tokens;
+  RequestUsage usage;
 };
 
 // A part of one result: rows [query_begin, query_end) of heads [head_begin, head_end) of batch
-// entry `batch`.
+// entry `batch`. What has no heads, as a layer's output and a mean over them, has an empty range of
+// them.
 struct AttendBlock {
   AttendOutput kind = AttendOutput::kOutput;
   int64_t batch = 0;
   int32_t head_begin = 0, head_end = 0;
   int32_t query_begin = 0, query_end = 0;
   Tensor tensor;  // f32; output [heads, queries, value_d] (a layer's: [queries, d_model]), weights
-                  // [heads, queries, kv_len], log-sum-exp [heads, queries]; at most 1 MiB of data
+                  // [heads, queries, keys] or [queries, keys], log-sum-exp [heads, queries]; less
+                  // than 1 MiB of data
+
+  // Of a model's maps, whose heads and rows are counted as the model and the input do.
+  AttentionKind attention = AttentionKind::kModelDefault;
+  int32_t layer = 0;
+  Tensor keys;  // i32, for kTopK: the key of each weight; else without data
 };
 
 // Receives the blocks of one Attend, as TokenSink does tokens. The engine computes a block only

@@ -91,7 +91,7 @@ void StepLoop::EndOverdueAttends(absl::Time now) {
   }
 }
 
-// A block of the first Attend whose reader has room; the others are next.
+// A step of the first Attend whose reader has room; the others are next.
 bool StepLoop::StepAttend() {
   const auto it = absl::c_find_if(attending_, [](const auto& a) { return a->sink->Ready(); });
   if (it == attending_.end()) return false;
@@ -105,17 +105,21 @@ bool StepLoop::StepAttend() {
   }
   absl::Status status;
   if (!attending.job->done()) {
-    absl::StatusOr<AttendBlock> block;
+    absl::StatusOr<std::optional<AttendBlock>> block;
     try {
       block = attending.job->Next(context_);
     } catch (const std::exception& error) {
-      LOG(ERROR) << "a block of an Attend failed: " << error.what();
+      LOG(ERROR) << "a step of an Attend failed: " << error.what();
       block = absl::InternalError("the step that computed this request failed");
     }
     attending.compute += absl::Now() - start;
     status = block.status();
-    Report({.phase = "attend", .duration = absl::Now() - start, .num_sequences = 1});
-    if (block.ok()) attending.sink->OnBlock(*std::move(block));
+    StepReport report{.phase = "attend", .duration = absl::Now() - start, .num_sequences = 1};
+    if (attending.in_flight.has_value()) {
+      report.model = attending.in_flight->model().description.name;
+    }
+    Report(report);
+    if (block.ok() && block->has_value()) attending.sink->OnBlock(**std::move(block));
   }
   if (!status.ok() || attending.job->done()) EndAttend(attending_.size() - 1, status);
   return true;
@@ -127,8 +131,12 @@ void StepLoop::EndAttend(size_t index, const absl::Status& status) {
   const absl::Time now = absl::Now();
   const absl::Time started = std::min(ended->started, now);
   RequestTimings timings{.queue = started - ended->prepared,
+                         .tokenize = ended->prepared - ended->submitted,
                          .compute = ended->compute,
                          .total = now - ended->submitted};
+  // Who is answered finds its request gone.
+  ended->job.reset();
+  ended->in_flight.reset();
   ended->sink->OnDone(status, timings);
 }
 

@@ -4,21 +4,24 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "engine/attend/attend.h"
+#include "engine/attend/attend_job.h"
+#include "engine/attend/model_attend_job.h"
 #include "engine/engine.h"
 #include "engine/kernels/kernel_context.h"
+#include "engine/loaded_model.h"
 #include "engine/model_runner.h"
 
 namespace attendant::engine {
 
 // What the engine's thread does, round after round: a step of every model that has work, and a
-// block of an Attend. Owns the models' weights and every request that is past its tokenizer. On the
+// step of an Attend. Owns the models' weights and every request that is past its tokenizer. On the
 // engine thread alone.
 class StepLoop {
  public:
@@ -35,6 +38,7 @@ class StepLoop {
   void AddGenerate(std::unique_ptr<GenerateJob> job);
 
   struct Attending {
+    std::optional<InFlight> in_flight;  // of the model whose maps are asked for
     std::unique_ptr<AttendJob> job;
     std::shared_ptr<AttendSink> sink;
     absl::Time submitted;
@@ -44,6 +48,11 @@ class StepLoop {
   };
   void AddAttend(std::unique_ptr<Attending> attending) {
     attending_.push_back(std::move(attending));
+  }
+  // The same, of a job for its model's maps.
+  void AddAttend(std::unique_ptr<Attending> attending, ModelAttendJob& job) {
+    job.Bind(RunnerOf(attending->in_flight->model()).transformer());
+    AddAttend(std::move(attending));
   }
 
   // Ends what is overdue, then computes a step of everything; false if there was nothing to

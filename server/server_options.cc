@@ -140,7 +140,10 @@ ABSL_FLAG(bool, strict_kernels, DEFAULT(engine.strict_kernels),
 ABSL_FLAG(int32_t, max_new_tokens, DEFAULT(engine.max_new_tokens),
           "The most tokens one request may generate.");
 ABSL_FLAG(Bytes, max_attend_bytes, Bytes{DEFAULT(engine.max_attend_bytes)},
-          "Results of one Attend.");
+          "Results of one Attend on the caller's tensors.");
+ABSL_FLAG(Bytes, max_map_bytes, Bytes{DEFAULT(engine.max_map_bytes)},
+          "Attention maps of one Attend on a model. They are streamed, a few blocks in memory at a "
+          "time; but a mean over layers and a rollout keep a map, which counts too.");
 ABSL_FLAG(Bytes, max_encode_bytes, Bytes{DEFAULT(engine.max_encode_bytes)},
           "Vectors and hidden states of one Encode; they are in memory until the client has them.");
 ABSL_FLAG(int32_t, max_inputs, DEFAULT(limits.max_inputs), "Inputs of one request.");
@@ -262,6 +265,7 @@ absl::StatusOr<ServerOptions> ServerOptionsFromFlags() {
   options.engine.strict_kernels = absl::GetFlag(FLAGS_strict_kernels);
   options.engine.max_new_tokens = absl::GetFlag(FLAGS_max_new_tokens);
   options.engine.max_attend_bytes = absl::GetFlag(FLAGS_max_attend_bytes).value;
+  options.engine.max_map_bytes = absl::GetFlag(FLAGS_max_map_bytes).value;
   options.limits.max_new_tokens = absl::GetFlag(FLAGS_max_new_tokens);
   options.engine.max_encode_bytes = absl::GetFlag(FLAGS_max_encode_bytes).value;
   options.limits.max_inputs = absl::GetFlag(FLAGS_max_inputs);
@@ -304,6 +308,7 @@ absl::Status Validate(const ServerOptions& options) {
   faults.ByteRange("kv_cache_bytes", options.engine.kv_cache_bytes, 1 << 16, kMaxBytes);
   faults.Range("max_new_tokens", options.engine.max_new_tokens, 1, 1 << 24);
   faults.ByteRange("max_attend_bytes", options.engine.max_attend_bytes, 1, kMaxBytes);
+  faults.ByteRange("max_map_bytes", options.engine.max_map_bytes, 1, kMaxBytes);
   faults.ByteRange("max_encode_bytes", options.engine.max_encode_bytes, 1, int64_t{1} << 30);
   faults.Range("max_inputs", options.limits.max_inputs, 1, 1 << 20);
   faults.ByteRange("max_stream_backlog_bytes", options.limits.max_stream_backlog_bytes, 1 << 10,

@@ -10,6 +10,7 @@
 #include "engine/kernels/attention_blocks.h"
 #include "engine/kernels/block_product.h"
 #include "engine/kernels/parallel.h"
+#include "engine/kernels/softmax.h"
 
 // Two ways, by the number of queries that share a key:
 //
@@ -109,6 +110,7 @@ struct Call {
             bias.query_stride, bias.key_stride};
   }
 
+  bool has_values() const { return values.data != nullptr; }
   int64_t heads_per_key_head() const { return options.num_heads / options.num_key_value_heads; }
 
   // Of query `query` of the sequence, among its keys.
@@ -398,6 +400,7 @@ class BlockedAttention {
       GetRows(call_.keys, sequence, key_head, first_key, count, scratch.rows, rows);
       TransposeRows(reinterpret_cast<const uint32_t* const*>(rows), count, depth_, width,
                     reinterpret_cast<uint32_t*>(PackedKeys(plan, key_head, block)));
+      if (!call_.has_values()) return;
       GetRows(call_.values, sequence, key_head, first_key, count, scratch.rows, rows);
       for (int64_t i = 0; i < count; ++i)
         std::memcpy(values + i * head_dim_, rows[i], head_dim_ * sizeof(T));
@@ -406,6 +409,7 @@ class BlockedAttention {
       GetRows(call_.keys, sequence, key_head, first_key, count, scratch.rows, rows);
       TransposeRows(reinterpret_cast<const uint32_t* const*>(rows), count, depth_ / 2, width,
                     reinterpret_cast<uint32_t*>(PackedKeys(plan, key_head, block)));
+      if (!call_.has_values()) return;
       GetRows(call_.values, sequence, key_head, first_key, count, scratch.rows, rows);
       InterleaveRows(rows, count, head_dim_, width, values);
     }
@@ -443,13 +447,15 @@ class BlockedAttention {
       MultiplyKeys(plan, key_head, block, width, num_queries, scratch);
       UpdateSoftmax(scratch.scores, kKeyBlock, width, num_queries, scratch.ranges,
                     Bias(plan, sequence, head, first_query, block), state, scratch.weights);
-      MultiplyValues(plan, key_head, block, width, num_queries, scratch);
+      if (call_.has_values()) MultiplyValues(plan, key_head, block, width, num_queries, scratch);
     });
 
     for (int64_t i = 0; i < num_queries; ++i) {
-      float* out = call_.out.row(sequence.query_start + first_query + i) + head * head_dim_;
       const float sum = scratch.sum[i];
-      ScaleRow(scratch.values + i * head_dim_, head_dim_, sum == 0.0f ? 0.0f : 1.0f / sum, out);
+      if (call_.has_values()) {
+        float* out = call_.out.row(sequence.query_start + first_query + i) + head * head_dim_;
+        ScaleRow(scratch.values + i * head_dim_, head_dim_, sum == 0.0f ? 0.0f : 1.0f / sum, out);
+      }
       if (call_.log_sum_exp != nullptr) {
         call_.log_sum_exp[head * call_.q.rows + first_query + i] =
             scratch.largest[i] + std::log(sum);
@@ -737,7 +743,7 @@ void CheckShapes(const Call& call) {
   CHECK_GE(options.head_dim, 1);
   CHECK_GE(options.sliding_window, 1);
   CHECK_EQ(call.q.cols, options.num_heads * options.head_dim);
-  CHECK_EQ(call.out.cols, call.q.cols);
+  if (call.has_values()) CHECK_EQ(call.out.cols, call.q.cols);
   if (options.relative_bias.data == nullptr) return;
   CHECK(call.bias.data == nullptr) << "a bias by distance and a mask";
   for (const AttentionSequence& sequence : call.sequences) {
@@ -805,6 +811,50 @@ void PagedAttention(KernelContext& context, const AttentionOptions& options, Con
   DecodeAttention(context, call).Run(has_few_queries);
   RunBlocked(context, call, [&](const AttentionSequence& sequence) {
     return HasQueries(sequence) && !has_few_queries(sequence);
+  });
+}
+
+void PagedMeanWeights(KernelContext& context, const AttentionOptions& options, ConstMatrix q,
+                      const PagedKeysValues& cache, absl::Span<const AttentionSequence> sequences,
+                      Matrix out) {
+  const KeyRows keys = RowsOf(cache, cache.keys, options.head_dim);
+  const int64_t group = options.num_heads / options.num_key_value_heads;
+  const int64_t head_dim = options.head_dim;
+  const auto carve = [&](Carver& carver, float*& query, float*& scores) {
+    query = carver.Array<float>(head_dim);
+    scores = carver.Array<float>(out.cols);
+  };
+  float* query = nullptr;
+  float* scores = nullptr;
+  Carver one(nullptr);
+  carve(one, query, scores);
+  std::byte* scratch = context.Scratch(one.used() * context.num_threads());
+  ParallelTasks(context, sequences.size(), [&](int64_t index, int thread) {
+    const AttentionSequence& sequence = sequences[index];
+    const int64_t num_keys = sequence.num_keys;
+    Carver carver(scratch + thread * one.used());
+    float* scaled = nullptr;
+    float* weights = nullptr;
+    carve(carver, scaled, weights);
+    std::fill_n(out.row(index), num_keys, 0.0f);
+    for (int64_t head = 0; head < options.num_heads; ++head) {
+      ScaleRow(q.row(sequence.query_start) + head * head_dim, head_dim, options.scale, scaled);
+      for (int64_t key = 0; key < num_keys; key += cache.block_size) {
+        const int64_t count = std::min<int64_t>(cache.block_size, num_keys - key);
+        const std::byte* rows = keys.Row(sequence, head / group, key);
+        if (keys.dtype == DataType::kFloat32) {
+          DotRows(scaled, 1, reinterpret_cast<const float*>(rows), count, head_dim, weights + key,
+                  count);
+        } else {
+          DotRows(scaled, 1, reinterpret_cast<const uint16_t*>(rows), count, head_dim,
+                  weights + key, count);
+        }
+      }
+      const float log_sum = LogSumExp({weights, static_cast<size_t>(num_keys)});
+      FinalWeights(weights, num_keys, {0, sequence.num_keys}, nullptr, 0, log_sum,
+                   static_cast<float>(options.num_heads), weights);
+      for (int64_t key = 0; key < num_keys; ++key) out.row(index)[key] += weights[key];
+    }
   });
 }
 

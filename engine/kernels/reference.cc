@@ -106,6 +106,16 @@ void LinearAdd(ConstMatrix weight, absl::Span<const float> bias, Activation acti
   }
 }
 
+void Multiply(ConstMatrix a, ConstMatrix b, Matrix c) {
+  for (int64_t i = 0; i < c.rows; ++i) {
+    for (int64_t j = 0; j < c.cols; ++j) {
+      double sum = 0;
+      for (int64_t k = 0; k < a.cols; ++k) sum += double{a.row(i)[k]} * b.row(k)[j];
+      c.row(i)[j] = static_cast<float>(sum);
+    }
+  }
+}
+
 void GatedActivation(ConstMatrix gate_up, Activation activation, Matrix out) {
   for (int64_t row = 0; row < out.rows; ++row) {
     for (int64_t j = 0; j < out.cols; ++j) {
@@ -259,6 +269,32 @@ void PagedAttention(const AttentionOptions& options, ConstMatrix q, const PagedK
             },
             out.row(sequence.query_start + row) + head * options.head_dim, nullptr, nullptr);
       }
+    }
+  }
+}
+
+void PagedMeanWeights(const AttentionOptions& options, ConstMatrix q, const PagedKeysValues& cache,
+                      absl::Span<const AttentionSequence> sequences, Matrix out) {
+  for (size_t index = 0; index < sequences.size(); ++index) {
+    const AttentionSequence& sequence = sequences[index];
+    std::vector<double> mean(sequence.num_keys, 0.0);
+    for (int64_t head = 0; head < options.num_heads; ++head) {
+      const int64_t key_head = head / (options.num_heads / options.num_key_value_heads);
+      const float* query = q.row(sequence.query_start) + head * options.head_dim;
+      std::vector<double> weights(sequence.num_keys, 0.0);
+      double sum = 0;
+      for (int64_t j = 0; j < sequence.num_keys; ++j) {
+        for (int64_t i = 0; i < options.head_dim; ++i) {
+          weights[j] +=
+              double{query[i]} * CachedValue(cache, options, cache.keys, sequence, key_head, j, i);
+        }
+        weights[j] = std::exp(weights[j] * options.scale);
+        sum += weights[j];
+      }
+      for (int64_t j = 0; j < sequence.num_keys; ++j) mean[j] += weights[j] / sum;
+    }
+    for (int64_t j = 0; j < sequence.num_keys; ++j) {
+      out.row(index)[j] = static_cast<float>(mean[j] / options.num_heads);
     }
   }
 }

@@ -21,6 +21,8 @@ void Linear(ConstMatrix weight, absl::Span<const float> bias, Activation activat
 void LinearAdd(ConstMatrix weight, absl::Span<const float> bias, Activation activation,
                ConstMatrix x, Matrix y);
 
+void Multiply(ConstMatrix a, ConstMatrix b, Matrix c);
+
 void GatedActivation(ConstMatrix gate_up, Activation activation, Matrix out);
 void Tanh(Matrix x);
 
@@ -44,6 +46,8 @@ void StoreKeysValues(const AttentionOptions& options, ConstMatrix k, ConstMatrix
                      absl::Span<const AttentionSequence> sequences, const PagedKeysValues& cache);
 void PagedAttention(const AttentionOptions& options, ConstMatrix q, const PagedKeysValues& cache,
                     absl::Span<const AttentionSequence> sequences, Matrix out);
+void PagedMeanWeights(const AttentionOptions& options, ConstMatrix q, const PagedKeysValues& cache,
+                      absl::Span<const AttentionSequence> sequences, Matrix out);
 void MaskedAttention(const AttentionOptions& options, ConstMatrix q, int32_t first_query,
                      int32_t num_queries, ConstMatrix k, ConstMatrix v, const AttentionBias& bias,
                      Matrix out, float* log_sum_exp, float* weights);

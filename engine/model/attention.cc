@@ -74,6 +74,7 @@ SelfAttention::SelfAttention(const ArchitectureSpec& spec, const ModelConfig& co
 void SelfAttention::Begin(const Batch& batch, KvCache* cache) {
   positions_ = batch.positions;
   cache_ = cache;
+  walked_ = {};
   sequences_.clear();
   for (const BatchSequence& sequence : batch.sequences) {
     sequences_.push_back({.query_start = sequence.query_start,
@@ -84,12 +85,21 @@ void SelfAttention::Begin(const Batch& batch, KvCache* cache) {
   }
 }
 
+void SelfAttention::BeginWalk(const Batch& batch, Matrix query_key_value, int32_t num_tokens) {
+  const auto num_keys = static_cast<int32_t>(query_key_value.rows);
+  positions_ = absl::MakeConstSpan(batch.positions).subspan(num_keys - num_tokens, num_tokens);
+  cache_ = nullptr;
+  walked_ = query_key_value;
+  sequences_.assign(1, {.num_queries = num_tokens, .num_keys = num_keys});
+}
+
 void SelfAttention::Apply(KernelContext& context, const LayerWeights& weights, int32_t layer,
                           ConstMatrix input, Workspace& workspace, Matrix residual) {
   const auto num_tokens = static_cast<int32_t>(input.rows);
   const int64_t query_size = int64_t{options_.num_heads} * options_.head_dim;
   const int64_t key_size = int64_t{options_.num_key_value_heads} * options_.head_dim;
-  const Matrix query_key_value = workspace.query_key_value(num_tokens);
+  const Matrix all = walked_.data != nullptr ? walked_ : workspace.query_key_value(num_tokens);
+  const Matrix query_key_value = all.Rows(all.rows - num_tokens, num_tokens);
   const Matrix attended = workspace.attention(num_tokens);
   weights.query_key_value.Apply(context, input, query_key_value);
 
@@ -103,7 +113,8 @@ void SelfAttention::Apply(KernelContext& context, const LayerWeights& weights, i
   const Matrix key = query_key_value.Cols(query_size, key_size);
   const Matrix value = query_key_value.Cols(query_size + key_size, key_size);
   if (cache_ == nullptr) {
-    Attention(context, options_, query, key, value, sequences_, attended);
+    Attention(context, options_, query, all.Cols(query_size, key_size),
+              all.Cols(query_size + key_size, key_size), sequences_, attended);
   } else {
     const PagedKeysValues paged = LayerOf(*cache_, layer);
     StoreKeysValues(context, options_, key, value, sequences_, paged);
@@ -146,13 +157,27 @@ void CrossAttention::Begin(const Batch& batch, KvCache& cache) {
   }
 }
 
+void CrossAttention::BeginWalk(ConstMatrix key_value, Matrix query) {
+  cache_ = nullptr;
+  walked_key_value_ = key_value;
+  walked_query_ = query;
+  sequences_.assign(1, {.num_queries = static_cast<int32_t>(query.rows),
+                        .num_keys = static_cast<int32_t>(key_value.rows)});
+}
+
 void CrossAttention::Apply(KernelContext& context, const LayerWeights& weights, int32_t layer,
                            ConstMatrix input, Workspace& workspace, Matrix residual) {
   const auto num_tokens = static_cast<int32_t>(input.rows);
-  const Matrix query = workspace.cross_query(num_tokens);
+  const Matrix query = cache_ == nullptr ? walked_query_ : workspace.cross_query(num_tokens);
   const Matrix attended = workspace.attention(num_tokens);
   weights.cross->query.Apply(context, input, query);
-  PagedAttention(context, options_, query, LayerOf(*cache_, layer), sequences_, attended);
+  if (cache_ == nullptr) {
+    const int64_t key_size = walked_key_value_.cols / 2;
+    Attention(context, options_, query, walked_key_value_.Cols(0, key_size),
+              walked_key_value_.Cols(key_size, key_size), sequences_, attended);
+  } else {
+    PagedAttention(context, options_, query, LayerOf(*cache_, layer), sequences_, attended);
+  }
   weights.cross->output.ApplyAdd(context, attended, residual);
 }
 

@@ -32,11 +32,17 @@ class SelfAttention {
   // Takes in the sequences of the step to come; `batch` and `cache` must stay until it is done.
   void Begin(const Batch& batch, KvCache* cache);
 
+  // Instead: the step is the last `num_tokens` of the one sequence of `batch`, whose queries, keys
+  // and values, those of its earlier tokens too, are the rows of `query_key_value`.
+  void BeginWalk(const Batch& batch, Matrix query_key_value, int32_t num_tokens);
+
   // residual += attention(input), for layer number `layer`, whose keys and values go into the
   // cache.
   //   input, residual  [num_tokens, hidden_size]; input may be residual
   void Apply(KernelContext& context, const LayerWeights& weights, int32_t layer, ConstMatrix input,
              Workspace& workspace, Matrix residual);
+
+  const AttentionOptions& options() const { return options_; }
 
  private:
   AttentionOptions options_;
@@ -45,7 +51,8 @@ class SelfAttention {
   // Of the step.
   absl::Span<const int32_t> positions_;
   std::vector<AttentionSequence> sequences_;
-  KvCache* cache_ = nullptr;  // null for encoders
+  KvCache* cache_ = nullptr;  // null for encoders, and on a walk
+  Matrix walked_;             // on a walk: where queries, keys and values stay
 };
 
 // The cross-attention sublayer of every layer of a decoder: queries from its own tokens, keys and
@@ -64,6 +71,10 @@ class CrossAttention {
   // Takes in the sequences of the step to come; `batch` and `cache` must stay until it is done.
   void Begin(const Batch& batch, KvCache& cache);
 
+  // Instead: the step is some tokens of one sequence, whose queries go to the rows of `query`;
+  // `key_value` are the keys and values that the layer makes of its source.
+  void BeginWalk(ConstMatrix key_value, Matrix query);
+
   // residual += attention(input), each sequence over its source.
   //   input, residual  [num_tokens, hidden_size]; input may be residual
   void Apply(KernelContext& context, const LayerWeights& weights, int32_t layer, ConstMatrix input,
@@ -74,7 +85,9 @@ class CrossAttention {
 
   // Of the step.
   std::vector<AttentionSequence> sequences_;
-  KvCache* cache_ = nullptr;
+  KvCache* cache_ = nullptr;  // null on a walk
+  ConstMatrix walked_key_value_;
+  Matrix walked_query_;
 };
 
 }  // namespace attendant::engine

@@ -206,6 +206,33 @@ ConstMatrix Transformer::Forward(const Batch& batch, KvCache* cache, HiddenState
   return hidden;
 }
 
+int32_t Transformer::max_batch_tokens() const { return impl_->options.max_batch_tokens; }
+
+const AttentionOptions& Transformer::attention_options() const {
+  return impl_->attention.options();
+}
+
+void Transformer::BeginWalk(const Walk& walk) { impl_->Embed(walk.batch, walk.hidden); }
+
+void Transformer::WalkLayer(const Walk& walk, int32_t layer, int32_t first, int32_t count) {
+  Impl& impl = *impl_;
+  CHECK(impl.spec.stack == Stack::kDecoder || count == walk.hidden.rows)
+      << "an encoder's tokens see those behind them";
+  impl.attention.BeginWalk(walk.batch, walk.query_key_value.Rows(0, first + count), count);
+  if (impl.encoder != nullptr) {
+    if (first == 0) {
+      impl.weights.layers[layer].cross->key_value.Apply(impl.context, walk.source,
+                                                        walk.cross_key_value);
+    }
+    impl.cross_attention.BeginWalk(walk.cross_key_value, walk.cross_query.Rows(first, count));
+  }
+  impl.RunLayer(layer, walk.hidden.Rows(first, count));
+}
+
+void Transformer::EndWalk(const Walk& walk) {
+  if (impl_->weights.final_norm) impl_->Norm(*impl_->weights.final_norm, walk.hidden, walk.hidden);
+}
+
 Matrix Transformer::Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) {
   Impl& impl = *impl_;
   CHECK(has_language_model_head());

@@ -14,6 +14,7 @@
 #include "engine/base/tensor.h"
 #include "engine/batch.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/kernels/attention.h"
 #include "engine/kernels/kernel_context.h"
 #include "engine/kv_cache/kv_cache.h"
 #include "engine/model/architecture.h"
@@ -59,6 +60,7 @@ class Transformer {
   int64_t weight_bytes() const;     // packed
   int64_t workspace_bytes() const;  // activations and logits
   int32_t num_reference_kernels() const;
+  int32_t max_batch_tokens() const;
 
   // The cache that this model needs, but for num_blocks. Decoders only.
   KvCacheOptions cache_options(int32_t block_size) const;
@@ -81,6 +83,40 @@ class Transformer {
   // no rows.
   ConstMatrix Forward(const Batch& batch, KvCache* cache);
   ConstMatrix Forward(const Batch& batch, KvCache* cache, HiddenStateObserver observer);
+
+  // One sequence on its way through the stack, a layer at a time and without a cache, for those who
+  // want to see inside. All memory is the caller's, so that steps of others may come in between.
+  struct Walk {
+    const Batch& batch;  // of the one sequence, of n tokens; all of them at once
+
+    Matrix hidden;  // [n, hidden_size]: the residual stream, before or after a layer
+
+    // [n, (num_heads + 2 num_key_value_heads) head_dim]: of the layer that was walked last, as its
+    // attention multiplies them (rotated): queries, then keys, then values.
+    Matrix query_key_value;
+
+    // Of an encoder-decoder's decoder: the encoder's hidden states [m, hidden_size], what a layer
+    // makes of them, keys and then values [m, 2 num_key_value_heads head_dim], and the queries of
+    // its cross-attention [n, num_heads head_dim].
+    ConstMatrix source = {};
+    Matrix cross_key_value = {};
+    Matrix cross_query = {};
+  };
+
+  // Of every layer's self-attention: head h of q reads head h / (num_heads / num_key_value_heads)
+  // of k. Cross-attention has the same heads and scale; it is not causal.
+  const AttentionOptions& attention_options() const;
+
+  // Fills walk.hidden with the embeddings.
+  void BeginWalk(const Walk& walk);
+
+  // Takes the tokens [first, first + count) through `layer`. Of a decoder, whose tokens see only
+  // those before them, the tokens of a layer may come in several calls, ascending, of at most
+  // max_batch_tokens each; of an encoder all come at once.
+  void WalkLayer(const Walk& walk, int32_t layer, int32_t first, int32_t count);
+
+  // After the last layer: walk.hidden through the final norm, if there is one.
+  void EndWalk(const Walk& walk);
 
   // Logits [rows.size(), vocab_size] of the given rows of the hidden states that Forward just
   // returned; valid until the next call. At most max_logit_rows rows; models with a head only.

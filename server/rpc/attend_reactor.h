@@ -8,7 +8,7 @@
 namespace attendant::server {
 
 // Passes the blocks of an Attend on to its client. A slow client holds back its own work: the
-// engine computes a block only while fewer than kMaxPendingBlocks wait.
+// engine computes a step only while fewer than kMaxPendingBlocks wait.
 class AttendReactor : public StreamReactor<v1::AttendRequest, v1::AttendResponse>,
                       public engine::AttendSink {
  public:
@@ -29,7 +29,7 @@ class AttendReactor : public StreamReactor<v1::AttendRequest, v1::AttendResponse
   absl::Status Start(v1::AttendRequest request, int64_t num_bytes) override;
   void OnTaken(size_t num_pending) override;
 
-  bool of_layer_ = false;
+  absl::string_view source_ = "tensors";  // the request's field
 };
 
 }  // namespace attendant::server

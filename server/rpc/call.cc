@@ -245,6 +245,7 @@ std::vector<std::string> ServedRpcs(const engine::ModelDescription& model) {
   std::vector<std::string> rpcs;
   if (model.can_encode) rpcs.insert(rpcs.end(), {"Encode", "EncodeStream"});
   if (model.can_generate) rpcs.push_back("Generate");
+  rpcs.push_back("Attend");
   if (!model.tokenizer_kind.empty()) rpcs.insert(rpcs.end(), {"Tokenize", "Detokenize"});
   return rpcs;
 }

@@ -594,6 +594,131 @@ absl::StatusOr<engine::AttendLayer> LayerFromMessage(v1::LayerAttention& message
   return layer;
 }
 
+// A ModelAttention's input is one of Encode's.
+v1::EncodeInput InputOf(v1::ModelAttention& message) {
+  v1::EncodeInput input;
+  switch (message.input_case()) {
+    case v1::ModelAttention::kText:
+      input.set_text(std::move(*message.mutable_text()));
+      break;
+    case v1::ModelAttention::kTokens:
+      input.mutable_tokens()->Swap(message.mutable_tokens());
+      break;
+    case v1::ModelAttention::kPair:
+      input.mutable_pair()->Swap(message.mutable_pair());
+      break;
+    case v1::ModelAttention::kImage:
+      input.set_image(std::move(*message.mutable_image()));
+      break;
+    case v1::ModelAttention::INPUT_NOT_SET:
+      break;
+  }
+  return input;
+}
+
+absl::Status KindFromMessage(v1::AttentionKind kind, engine::AttentionKind& out) {
+  switch (kind) {
+    case v1::ATTENTION_KIND_UNSPECIFIED:
+      out = engine::AttentionKind::kModelDefault;
+      return absl::OkStatus();
+    case v1::ATTENTION_KIND_ENCODER_SELF:
+      out = engine::AttentionKind::kEncoderSelf;
+      return absl::OkStatus();
+    case v1::ATTENTION_KIND_DECODER_SELF:
+      out = engine::AttentionKind::kDecoderSelf;
+      return absl::OkStatus();
+    case v1::ATTENTION_KIND_CROSS:
+      out = engine::AttentionKind::kCross;
+      return absl::OkStatus();
+    default:
+      return UnknownEnum("model.kind", kind);
+  }
+}
+
+absl::Status ReductionFromMessage(v1::AttentionReduction reduction,
+                                  engine::AttentionReduction& out) {
+  switch (reduction) {
+    case v1::ATTENTION_REDUCTION_UNSPECIFIED:
+    case v1::ATTENTION_REDUCTION_NONE:
+      out = engine::AttentionReduction::kNone;
+      return absl::OkStatus();
+    case v1::ATTENTION_REDUCTION_MEAN_HEADS:
+      out = engine::AttentionReduction::kMeanHeads;
+      return absl::OkStatus();
+    case v1::ATTENTION_REDUCTION_MEAN_LAYERS:
+      out = engine::AttentionReduction::kMeanLayers;
+      return absl::OkStatus();
+    case v1::ATTENTION_REDUCTION_ROLLOUT:
+      out = engine::AttentionReduction::kRollout;
+      return absl::OkStatus();
+    case v1::ATTENTION_REDUCTION_TOP_K:
+      out = engine::AttentionReduction::kTopK;
+      return absl::OkStatus();
+    default:
+      return UnknownEnum("model.reduction", reduction);
+  }
+}
+
+absl::StatusOr<AttendConversion> MapsFromMessage(v1::ModelAttention& message,
+                                                 const engine::ModelDescription& model) {
+  engine::AttendModel maps;
+  v1::EncodeInput input = InputOf(message);
+  ASSIGN_OR_RETURN(maps.input, EncodeInputFromMessage(input, "model", model));
+  const auto [text_bytes, num_ids] = SizeOf(maps.input);
+  int64_t num_tokens = num_ids > 0 ? num_ids : text_bytes / 4 + 2;
+  switch (message.target_case()) {
+    case v1::ModelAttention::kTargetText:
+      num_tokens += EstimateTokens(message.target_text());
+      maps.target.emplace(std::move(*message.mutable_target_text()));
+      break;
+    case v1::ModelAttention::kTargetTokens: {
+      const auto& ids = message.target_tokens().ids();
+      if (ids.empty()) {
+        return InvalidField("model.target_tokens.ids", "is empty; a target has at least one token");
+      }
+      num_tokens += ids.size();
+      maps.target.emplace(engine::TokenIds(ids.begin(), ids.end()));
+      break;
+    }
+    case v1::ModelAttention::TARGET_NOT_SET:
+      break;
+  }
+  RETURN_IF_ERROR(KindFromMessage(message.kind(), maps.kind));
+  maps.layers.assign(message.layers().begin(), message.layers().end());
+  maps.heads.assign(message.heads().begin(), message.heads().end());
+  if (message.has_query_range()) {
+    maps.query_range = {message.query_range().begin(), message.query_range().end()};
+  }
+  if (message.has_key_range()) {
+    maps.key_range = {message.key_range().begin(), message.key_range().end()};
+  }
+  RETURN_IF_ERROR(ReductionFromMessage(message.reduction(), maps.reduction));
+  if (message.has_top_k()) {
+    RETURN_IF_ERROR(CheckAtLeast("model.top_k", message.top_k(), 1));
+    maps.top_k = message.top_k();
+  }
+  ASSIGN_OR_RETURN(maps.truncation,
+                   TruncationFromMessage(message.truncation(), "model.truncation", model));
+  AttendConversion conversion;
+  conversion.request.source = std::move(maps);
+  conversion.num_tokens = num_tokens;
+  return conversion;
+}
+
+v1::AttentionKind KindToMessage(engine::AttentionKind kind) {
+  switch (kind) {
+    case engine::AttentionKind::kModelDefault:
+      return v1::ATTENTION_KIND_UNSPECIFIED;
+    case engine::AttentionKind::kEncoderSelf:
+      return v1::ATTENTION_KIND_ENCODER_SELF;
+    case engine::AttentionKind::kDecoderSelf:
+      return v1::ATTENTION_KIND_DECODER_SELF;
+    case engine::AttentionKind::kCross:
+      return v1::ATTENTION_KIND_CROSS;
+  }
+  return v1::ATTENTION_KIND_UNSPECIFIED;
+}
+
 void RangeToMessage(int32_t begin, int32_t end, v1::IndexRange* message) {
   message->set_begin(begin);
   message->set_end(end);
@@ -890,30 +1015,38 @@ v1::GenerateResponse GenerateToMessage(const engine::GenerateFinished& finished,
   return message;
 }
 
-absl::StatusOr<engine::AttendRequest> AttendFromMessage(v1::AttendRequest& message) {
-  engine::AttendRequest request;
+absl::StatusOr<AttendConversion> AttendFromMessage(v1::AttendRequest& message,
+                                                   const engine::ModelDescription& model) {
+  AttendConversion conversion;
   switch (message.source_case()) {
     case v1::AttendRequest::kTensors: {
-      ASSIGN_OR_RETURN(request.source, TensorsFromMessage(*message.mutable_tensors()));
-      return request;
+      ASSIGN_OR_RETURN(conversion.request.source, TensorsFromMessage(*message.mutable_tensors()));
+      return conversion;
     }
     case v1::AttendRequest::kLayer: {
-      ASSIGN_OR_RETURN(request.source, LayerFromMessage(*message.mutable_layer()));
-      return request;
+      ASSIGN_OR_RETURN(conversion.request.source, LayerFromMessage(*message.mutable_layer()));
+      return conversion;
     }
     case v1::AttendRequest::kModel:
-      return NotImplemented("Attend on the maps inside a model");
+      return MapsFromMessage(*message.mutable_model(), model);
     case v1::AttendRequest::SOURCE_NOT_SET:
       break;
   }
-  return InvalidField("source", "is not set: one of tensors, layer");
+  return InvalidField("source", "is not set: one of tensors, layer, model");
 }
 
-v1::AttendResponse AttendToMessage(const engine::AttendStarted& started,
-                                   const std::string& request_id) {
+v1::AttendResponse AttendToMessage(engine::AttendStarted started, const std::string& request_id,
+                                   const std::string& model) {
   v1::AttendResponse message;
   v1::AttendStarted* first = message.mutable_started();
   first->set_request_id(request_id);
+  first->set_model(model);
+  for (std::string& token : started.query_tokens) {
+    first->add_query_tokens(ToValidUtf8(std::move(token)));
+  }
+  for (std::string& token : started.key_tokens) {
+    first->add_key_tokens(ToValidUtf8(std::move(token)));
+  }
   first->mutable_output_shape()->Assign(started.output_shape.begin(), started.output_shape.end());
   first->mutable_weights_shape()->Assign(started.weights_shape.begin(),
                                          started.weights_shape.end());
@@ -921,12 +1054,13 @@ v1::AttendResponse AttendToMessage(const engine::AttendStarted& started,
   return message;
 }
 
-v1::AttendResponse AttendToMessage(engine::AttendBlock block, bool of_layer) {
+v1::AttendResponse AttendToMessage(engine::AttendBlock block) {
   v1::AttendResponse message;
   v1::AttendBlock* part = message.mutable_block();
+  part->set_kind(KindToMessage(block.attention));
+  part->set_layer(block.layer);
   part->set_batch(static_cast<int32_t>(block.batch));
-  // The output of a layer has no heads.
-  if (!of_layer || block.kind != engine::AttendOutput::kOutput) {
+  if (block.head_end > block.head_begin) {
     RangeToMessage(block.head_begin, block.head_end, part->mutable_heads());
   }
   RangeToMessage(block.query_begin, block.query_end, part->mutable_queries());
@@ -941,6 +1075,7 @@ v1::AttendResponse AttendToMessage(engine::AttendBlock block, bool of_layer) {
       TensorToMessage(std::move(block.tensor), part->mutable_lse());
       break;
   }
+  if (!block.keys.shape.empty()) TensorToMessage(std::move(block.keys), part->mutable_keys());
   return message;
 }
 

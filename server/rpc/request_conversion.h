@@ -73,10 +73,16 @@ v1::GenerateResponse GenerateToMessage(const engine::GenerateFinished& finished,
                                        const TokenOutput& output, absl::Duration total);
 
 // Attend.
-absl::StatusOr<engine::AttendRequest> AttendFromMessage(v1::AttendRequest& message);
-v1::AttendResponse AttendToMessage(const engine::AttendStarted& started,
-                                   const std::string& request_id);
-v1::AttendResponse AttendToMessage(engine::AttendBlock block, bool of_layer);
+struct AttendConversion {
+  engine::AttendRequest request;  // without name of model and control
+  int64_t num_tokens = 0;         // of what a model reads, about
+};
+// `model` is that of message.model(); unused for other sources.
+absl::StatusOr<AttendConversion> AttendFromMessage(v1::AttendRequest& message,
+                                                   const engine::ModelDescription& model);
+v1::AttendResponse AttendToMessage(engine::AttendStarted started, const std::string& request_id,
+                                   const std::string& model);
+v1::AttendResponse AttendToMessage(engine::AttendBlock block);
 
 // Models.
 v1::Model ModelToMessage(const engine::ModelDescription& model);

@@ -377,6 +377,31 @@ TEST_P(PagedAttentionTest, DoesNotDependOnTheBatchNorOnThreads) {
   EXPECT_TRUE(AllNear(together, one_thread, 0));
 }
 
+TEST_P(PagedAttentionTest, MeanWeightsEqualPlainLoops) {
+  const AttentionOptions options = Options(4, 2, 20);
+  const std::vector<int32_t> lengths = {1, 16, 17, 333};
+  TestCache cache(options, GetParam().cache, 16, 40);
+  TestMatrix q(5, 80, 1, 3), k(333, 40, 2), v(333, 40, 3);
+  k.Round(GetParam().cache);
+  v.Round(GetParam().cache);
+  std::vector<std::vector<int32_t>> blocks;
+  std::vector<AttentionSequence> sequences;
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    blocks.push_back(cache.Take(lengths[i]));
+    AttentionSequence sequence{
+        .num_queries = lengths[i], .num_keys = lengths[i], .blocks = blocks.back()};
+    StoreKeysValues(TestContext(), options, k, v, {sequence}, cache.view());
+    sequence.query_start = static_cast<int32_t>(4 - i);
+    sequence.num_queries = 1;
+    sequences.push_back(sequence);
+  }
+  TestMatrix got(4, 340, 7, 2), want = got;
+  PagedMeanWeights(TestContext(), options, q, cache.view(), sequences, got);
+  reference::PagedMeanWeights(options, q, cache.view(), sequences, want);
+  EXPECT_TRUE(AllNear(got, want, 1e-6));
+  EXPECT_TRUE(got.GapsUntouched());
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, PagedAttentionTest,
                          ::testing::Values(PagedTypes{DataType::kFloat32, DataType::kFloat32},
                                            PagedTypes{DataType::kFloat32, DataType::kBFloat16},
@@ -418,6 +443,11 @@ void CheckMasked(const AttentionOptions& options, int32_t num_queries, int32_t n
   MaskedAttention(TestContext(), options, q.view().Rows(first_query, rows), first_query,
                   num_queries, k, v, bias, only_out, nullptr, nullptr);
   EXPECT_TRUE(AllNear(only_out, got.out, 0));
+  Masked only_weights(options.num_heads, rows, num_keys, options.head_dim);
+  MaskedAttention(TestContext(), options, q.view().Rows(first_query, rows), first_query,
+                  num_queries, k, {}, bias, {}, only_weights.lse.view().data,
+                  only_weights.weights.view().data);
+  EXPECT_TRUE(AllNear(only_weights.weights, got.weights, 0));
 }
 
 TEST(MaskedAttentionTest, EqualsPlainLoopsWithoutAMask) {

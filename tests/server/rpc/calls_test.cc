@@ -353,15 +353,6 @@ TEST_F(CallsTest, WhatIsNotBuiltSaysSo) {
     EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
     EXPECT_THAT(status.error_message(), HasSubstr("Rank"));
   }
-  {
-    v1::AttendRequest request;
-    request.mutable_model()->set_text("x");
-    grpc::ClientContext context;
-    auto stream = inference_->Attend(&context, request);
-    v1::AttendResponse response;
-    EXPECT_FALSE(stream->Read(&response));
-    EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNIMPLEMENTED);
-  }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -643,7 +634,7 @@ TEST_F(CallsTest, ModelsAreDescribed) {
       response.models(0).name() == "encoder" ? response.models(0) : response.models(1);
   EXPECT_EQ(encoder.stack(), v1::MODEL_STACK_ENCODER);
   EXPECT_EQ(encoder.tokenizer(), v1::TOKENIZER_KIND_WORD_PIECE);
-  EXPECT_THAT(encoder.rpcs(), ElementsAre("Encode", "EncodeStream", "Tokenize", "Detokenize"));
+  EXPECT_THAT(encoder.rpcs(), ElementsAre("Encode", "EncodeStream", "Attend", "Tokenize", "Detokenize"));
 }
 
 TEST_F(CallsTest, TextBecomesTokensAndTokensText) {

@@ -390,7 +390,7 @@ TEST(AttendConversionTest, EveryBadTensorIsNamed) {
   for (const BadAttend& bad : cases) {
     v1::AttendRequest message = GoodTensors();
     bad.change(message);
-    const absl::Status status = AttendFromMessage(message).status();
+    const absl::Status status = AttendFromMessage(message, {}).status();
     EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(bad.message)));
     EXPECT_EQ(FieldOf(status), bad.field) << status;
   }
@@ -402,21 +402,56 @@ TEST(AttendConversionTest, HalfPrecisionIsCheckedForItsOwnInfinities) {
   query.set_dtype(v1::DATA_TYPE_FLOAT16);
   query.set_data(std::string(2 * 24, '\0'));
   query.mutable_data()->at(47) = 0x7c;  // +infinity, little-endian
-  EXPECT_THAT(AttendFromMessage(message),
+  EXPECT_THAT(AttendFromMessage(message, {}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("not finite, at index 23")));
   v1::AttendRequest bfloat = GoodTensors();
   bfloat.mutable_tensors()->mutable_query()->set_dtype(v1::DATA_TYPE_BFLOAT16);
   bfloat.mutable_tensors()->mutable_query()->set_data(
       std::string(2 * 24, '\x7c'));  // large, but finite
-  EXPECT_OK(AttendFromMessage(bfloat));
+  EXPECT_OK(AttendFromMessage(bfloat, {}));
+}
+
+TEST(AttendConversionTest, WhichMapsPassesAsItIs) {
+  engine::ModelDescription model;
+  model.vocab_size = 10;
+  model.max_tokens = 20;
+  v1::AttendRequest message;
+  v1::ModelAttention& maps = *message.mutable_model();
+  maps.mutable_tokens()->add_ids(7);
+  maps.mutable_target_tokens()->add_ids(9);
+  maps.set_kind(v1::ATTENTION_KIND_CROSS);
+  maps.add_layers(-1);
+  maps.add_heads(2);
+  maps.mutable_query_range()->set_end(3);
+  maps.set_reduction(v1::ATTENTION_REDUCTION_TOP_K);
+  maps.mutable_truncation()->set_side(v1::Truncation::SIDE_LEFT);
+  ASSERT_OK_AND_ASSIGN(const AttendConversion conversion, AttendFromMessage(message, model));
+  EXPECT_EQ(conversion.num_tokens, 2);
+  const auto& request = std::get<engine::AttendModel>(conversion.request.source);
+  EXPECT_THAT(std::get<engine::TokenIds>(request.input), ElementsAre(7));
+  EXPECT_THAT(std::get<engine::TokenIds>(*request.target), ElementsAre(9));
+  EXPECT_EQ(request.kind, engine::AttentionKind::kCross);
+  EXPECT_THAT(request.layers, ElementsAre(-1));
+  EXPECT_THAT(request.heads, ElementsAre(2));
+  EXPECT_EQ(request.query_range->end, 3);
+  EXPECT_FALSE(request.key_range.has_value());
+  EXPECT_EQ(request.reduction, engine::AttentionReduction::kTopK);
+  EXPECT_EQ(request.top_k, 8);
+  EXPECT_EQ(request.truncation.side, engine::TruncationSide::kLeft);
+
+  message.mutable_model()->mutable_tokens()->add_ids(7);
+  message.mutable_model()->mutable_target_tokens()->clear_ids();
+  EXPECT_THAT(AttendFromMessage(message, model),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("model.target_tokens.ids is empty")));
 }
 
 TEST(AttendConversionTest, GoodTensorsPassAsTheyAre) {
   v1::AttendRequest message = GoodTensors();
   message.mutable_tensors()->set_causal(true);
   message.mutable_tensors()->set_return_lse(true);
-  ASSERT_OK_AND_ASSIGN(const engine::AttendRequest request, AttendFromMessage(message));
-  const auto& tensors = std::get<engine::AttendTensors>(request.source);
+  ASSERT_OK_AND_ASSIGN(const AttendConversion conversion, AttendFromMessage(message, {}));
+  const auto& tensors = std::get<engine::AttendTensors>(conversion.request.source);
   EXPECT_THAT(tensors.query.shape, ElementsAre(2, 3, 4));
   EXPECT_EQ(tensors.key.data.size(), 80);
   EXPECT_TRUE(tensors.mask.causal && tensors.return_lse && !tensors.return_weights);

@@ -1,4 +1,4 @@
-#include "engine/attend/attend.h"
+#include "engine/attend/tensor_attend_job.h"
 
 #include <cmath>
 #include <cstring>
@@ -43,7 +43,7 @@ struct Results {
 absl::StatusOr<Results> RunAttend(AttendRequest request, int num_threads = 2,
                                   int64_t max_bytes = kNoLimit) {
   const bool is_layer = std::holds_alternative<AttendLayer>(request.source);
-  auto job = AttendJob::Create(std::move(request), max_bytes);
+  auto job = TensorAttendJob::Create(std::move(request), max_bytes);
   if (!job.ok()) return job.status();
   const AttendStarted started = (*job)->started();
   const auto size = [](const std::vector<int64_t>& shape) {
@@ -56,8 +56,10 @@ absl::StatusOr<Results> RunAttend(AttendRequest request, int num_threads = 2,
 
   KernelContext context(num_threads, /*pin_threads=*/false);
   while (!(*job)->done()) {
-    absl::StatusOr<AttendBlock> block = (*job)->Next(context);
-    if (!block.ok()) return block.status();
+    absl::StatusOr<std::optional<AttendBlock>> step = (*job)->Next(context);
+    if (!step.ok()) return step.status();
+    if (!step->has_value()) continue;
+    const AttendBlock* block = &**step;
     EXPECT_LE(block->tensor.data.size(), kMaxAttendBlockBytes);
     const std::vector<float> values = Values(block->tensor);
     std::vector<float>& whole = block->kind == AttendOutput::kOutput    ? results.output

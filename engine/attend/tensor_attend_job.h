@@ -1,5 +1,5 @@
-#ifndef ATTENDANT_ENGINE_ATTEND_ATTEND_H_
-#define ATTENDANT_ENGINE_ATTEND_ATTEND_H_
+#ifndef ATTENDANT_ENGINE_ATTEND_TENSOR_ATTEND_JOB_H_
+#define ATTENDANT_ENGINE_ATTEND_TENSOR_ATTEND_JOB_H_
 
 #include <cstdint>
 #include <deque>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "engine/attend/attend_job.h"
 #include "engine/base/tensor.h"
 #include "engine/kernels/attention.h"
 #include "engine/kernels/kernel_context.h"
@@ -16,33 +17,22 @@
 
 namespace attendant::engine {
 
-// The largest tensor of one AttendBlock.
-inline constexpr int64_t kMaxAttendBlockBytes = int64_t{1} << 20;
-
-// Attention on a caller's tensors, one block at a time, so that results never exist as a whole and
-// other work runs in between: query rows of all heads are computed together, as many as make some
-// tens of milliseconds of work, and then cut into blocks.
+// Attention on a caller's tensors: query rows of all heads are computed together, as many as make
+// some tens of milliseconds of work, and then cut into blocks. Query rows come in order; of the
+// same rows the output first, then weights, then log-sum-exp.
 //
 // Vaswani et al., "Attention Is All You Need", 2017, sections 3.2.1 (the tensors) and 3.2.2 (the
 // layer).
-class AttendJob {
+class TensorAttendJob : public AttendJob {
  public:
   // Checks the request and widens its tensors; any thread. INVALID_ARGUMENT, naming the field, for
   // shapes that do not agree, an element type that attention is not computed in, a mask that is NaN
   // or +infinity somewhere, or results of more than `max_bytes` (--max_attend_bytes).
-  static absl::StatusOr<std::unique_ptr<AttendJob>> Create(AttendRequest request,
-                                                           int64_t max_bytes);
+  static absl::StatusOr<std::unique_ptr<TensorAttendJob>> Create(AttendRequest request,
+                                                                 int64_t max_bytes);
 
-  const AttendStarted& started() const { return started_; }
-  const std::shared_ptr<RequestControl>& control() const { return control_; }
-
-  // Whether Next() has given everything.
-  bool done() const { return next_batch_ == num_batches_ && blocks_.empty(); }
-
-  // The next block: query rows in order; of the same rows the output first, then weights, then
-  // log-sum-exp. On the thread that owns `context`; not when done(). INTERNAL if oneDNN cannot make
-  // a layer's product.
-  absl::StatusOr<AttendBlock> Next(KernelContext& context);
+  bool done() const override { return next_batch_ == num_batches_ && blocks_.empty(); }
+  absl::StatusOr<std::optional<AttendBlock>> Next(KernelContext& context) override;
 
  private:
   // A linear layer's weight [out, in] and its bias, which may be empty.
@@ -55,7 +45,7 @@ class AttendJob {
     std::optional<Linear> packed_q, packed_k, packed_v, packed_o;
   };
 
-  AttendJob() = default;
+  using AttendJob::AttendJob;
   absl::Status InitTensors(AttendTensors source);
   absl::Status InitLayer(AttendLayer source);
   void SetHeads(int64_t heads, int64_t kv_heads, int64_t query_dim, int64_t value_dim);
@@ -67,8 +57,6 @@ class AttendJob {
   void CutIntoBlocks(AttendOutput kind, const std::vector<float>& values, int64_t rows,
                      int64_t columns);
 
-  std::shared_ptr<RequestControl> control_;
-  AttendStarted started_;
   bool has_batch_axis_ = false;
   int64_t num_batches_ = 1;
   int64_t num_queries_ = 0;
@@ -101,4 +89,4 @@ class AttendJob {
 
 }  // namespace attendant::engine
 
-#endif  // ATTENDANT_ENGINE_ATTEND_ATTEND_H_
+#endif  // ATTENDANT_ENGINE_ATTEND_TENSOR_ATTEND_JOB_H_

@@ -1,4 +1,4 @@
-#include "engine/attend/attend.h"
+#include "engine/attend/tensor_attend_job.h"
 
 #include <algorithm>
 #include <cmath>
@@ -94,10 +94,9 @@ Tensor MakeTensor(std::vector<int64_t> shape) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AttendJob>> AttendJob::Create(AttendRequest request,
-                                                             int64_t max_bytes) {
-  std::unique_ptr<AttendJob> job(new AttendJob);
-  job->control_ = std::move(request.control);
+absl::StatusOr<std::unique_ptr<TensorAttendJob>> TensorAttendJob::Create(AttendRequest request,
+                                                                         int64_t max_bytes) {
+  std::unique_ptr<TensorAttendJob> job(new TensorAttendJob(std::move(request.control)));
   if (auto* tensors = std::get_if<AttendTensors>(&request.source)) {
     RETURN_IF_ERROR(job->InitTensors(std::move(*tensors)));
   } else {
@@ -107,7 +106,7 @@ absl::StatusOr<std::unique_ptr<AttendJob>> AttendJob::Create(AttendRequest reque
   return job;
 }
 
-absl::Status AttendJob::InitTensors(AttendTensors source) {
+absl::Status TensorAttendJob::InitTensors(AttendTensors source) {
   RETURN_IF_ERROR(ExpectRank(source.query, 3, "tensors.query", "[heads, q_len, d]"));
   RETURN_IF_ERROR(ExpectRank(source.key, 3, "tensors.key", "[kv_heads, kv_len, d]"));
   has_batch_axis_ = source.query.shape.size() == 4;
@@ -144,7 +143,8 @@ absl::Status AttendJob::InitTensors(AttendTensors source) {
   return InitMask(std::move(source.mask), "tensors");
 }
 
-void AttendJob::SetHeads(int64_t heads, int64_t kv_heads, int64_t query_dim, int64_t value_dim) {
+void TensorAttendJob::SetHeads(int64_t heads, int64_t kv_heads, int64_t query_dim,
+                               int64_t value_dim) {
   query_dim_ = query_dim;
   value_dim_ = value_dim;
   options_.num_heads = static_cast<int32_t>(heads);
@@ -152,7 +152,7 @@ void AttendJob::SetHeads(int64_t heads, int64_t kv_heads, int64_t query_dim, int
   options_.head_dim = static_cast<int32_t>(std::max(query_dim, value_dim));
 }
 
-absl::Status AttendJob::InitLayer(AttendLayer source) {
+absl::Status TensorAttendJob::InitLayer(AttendLayer source) {
   if (source.key.shape.empty()) source.key = source.query;
   if (source.value.shape.empty()) source.value = source.key;
   RETURN_IF_ERROR(ExpectRank(source.query, 2, "layer.query", "[len, d_model]"));
@@ -238,7 +238,7 @@ absl::Status AttendJob::InitLayer(AttendLayer source) {
   return InitMask(std::move(source.mask), "layer");
 }
 
-absl::Status AttendJob::InitMask(AttentionMask mask, const char* path) {
+absl::Status TensorAttendJob::InitMask(AttentionMask mask, const char* path) {
   options_.causal = mask.causal;
   options_.scale = mask.scale.value_or(1.0f / std::sqrt(static_cast<float>(query_dim_)));
   if (!std::isfinite(options_.scale)) {
@@ -303,7 +303,7 @@ absl::Status AttendJob::InitMask(AttentionMask mask, const char* path) {
   return absl::OkStatus();
 }
 
-absl::Status AttendJob::PlanResults(int64_t max_bytes) {
+absl::Status TensorAttendJob::PlanResults(int64_t max_bytes) {
   const int64_t heads = options_.num_heads;
   const int64_t width = layer_.has_value() ? layer_->o.out_features : value_dim_;
   const auto with_batch_axis = [this](std::vector<int64_t> shape) {
@@ -348,7 +348,7 @@ absl::Status AttendJob::PlanResults(int64_t max_bytes) {
   return absl::OkStatus();
 }
 
-absl::Status AttendJob::PrepareBatch(KernelContext& context) {
+absl::Status TensorAttendJob::PrepareBatch(KernelContext& context) {
   const int64_t head_dim = options_.head_dim;
   if (!layer_.has_value()) {
     // [heads, len, dim] -> [len, heads * head_dim]
@@ -396,7 +396,7 @@ absl::Status AttendJob::PrepareBatch(KernelContext& context) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<AttendBlock> AttendJob::Next(KernelContext& context) {
+absl::StatusOr<std::optional<AttendBlock>> TensorAttendJob::Next(KernelContext& context) {
   CHECK(!done());
   if (blocks_.empty()) {
     if (!batch_ready_) RETURN_IF_ERROR(PrepareBatch(context));
@@ -408,7 +408,7 @@ absl::StatusOr<AttendBlock> AttendJob::Next(KernelContext& context) {
   return block;
 }
 
-void AttendJob::ComputeRows(KernelContext& context) {
+void TensorAttendJob::ComputeRows(KernelContext& context) {
   const int64_t heads = options_.num_heads;
   const int64_t head_dim = options_.head_dim;
   const int64_t key_columns = options_.num_key_value_heads * head_dim;
@@ -434,8 +434,6 @@ void AttendJob::ComputeRows(KernelContext& context) {
     layer_->packed_o->Apply(context, attended, Matrix(output.data(), rows, layer_->o.out_features));
     AttendBlock block{.kind = AttendOutput::kOutput,
                       .batch = next_batch_,
-                      .head_begin = 0,
-                      .head_end = options_.num_heads,
                       .query_begin = static_cast<int32_t>(next_query_),
                       .query_end = static_cast<int32_t>(next_query_ + rows)};
     block.tensor = MakeTensor({rows, layer_->o.out_features});
@@ -463,8 +461,8 @@ void AttendJob::ComputeRows(KernelContext& context) {
 }
 
 // values [heads, rows, columns] -> blocks of as many heads as fit.
-void AttendJob::CutIntoBlocks(AttendOutput kind, const std::vector<float>& values, int64_t rows,
-                              int64_t columns) {
+void TensorAttendJob::CutIntoBlocks(AttendOutput kind, const std::vector<float>& values,
+                                    int64_t rows, int64_t columns) {
   const int64_t heads = options_.num_heads;
   const int64_t heads_per_block = std::clamp<int64_t>(kMaxBlockValues / (rows * columns), 1, heads);
   for (int64_t head = 0; head < heads; head += heads_per_block) {
