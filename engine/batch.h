@@ -40,6 +40,10 @@ struct Batch {
   // The rows whose logits are wanted, ascending; decoders only.
   std::vector<int32_t> logit_rows;
 
+  // The sequences, ascending, whose last token's attention over their source is wanted; of
+  // encoder-decoders only.
+  std::vector<int32_t> aligned_sequences;
+
   // Cache blocks (from, to) that are copied, in this order, before anything else is done.
   std::vector<std::pair<int32_t, int32_t>> block_copies;
 
@@ -52,6 +56,7 @@ struct Batch {
     type_ids.clear();
     sequences.clear();
     logit_rows.clear();
+    aligned_sequences.clear();
     block_copies.clear();
   }
 };

@@ -237,6 +237,11 @@ absl::StatusOr<std::unique_ptr<GenerateJob>> PrepareGenerate(GenerateRequest req
                       absl::StrCat("is ", *request.truncation.max_tokens, "; at least 1"));
   }
 
+  if (request.cross_attention && model.description.kind != "encoder-decoder") {
+    return absl::FailedPreconditionError(
+        absl::StrCat("model \"", model.description.name, "\" is a ", model.description.kind,
+                     ", which has no source; output.cross_attention is for encoder-decoders"));
+  }
   auto job = std::make_unique<GenerateJob>(std::move(in_flight));
   job->submitted = submitted;
   if (limits.source_tokens > 0) {
@@ -263,6 +268,7 @@ absl::StatusOr<std::unique_ptr<GenerateJob>> PrepareGenerate(GenerateRequest req
   job->top_logprobs = request.top_logprobs;
   job->logprobs = request.logprobs || request.top_logprobs > 0;
   job->prompt_logprobs = request.prompt_logprobs;
+  job->cross_attention = request.cross_attention;
   job->priority = request.priority;
   job->cache_prefix = request.cache_prefix;
   job->sink = std::move(sink);

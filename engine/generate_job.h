@@ -44,6 +44,7 @@ struct GenerateJob {
   int32_t top_logprobs = 0;
   bool logprobs = false;
   bool prompt_logprobs = false;
+  bool cross_attention = false;
   int32_t priority = 0;
   bool cache_prefix = true;
 

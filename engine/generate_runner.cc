@@ -117,7 +117,9 @@ bool GenerateRunner::Step(Reporter report) {
   try {
     EncodeSources(report);
     encoded = absl::Now();
+    ChooseAligned(scheduled);
     outcomes = ReadLogits(scheduled, network_.Forward(batch_, [](int32_t, ConstMatrix) {}));
+    ReadAligned(outcomes);
   } catch (const std::exception& error) {
     LOG(ERROR) << "a step of " << batch_.num_tokens() << " tokens failed: " << error.what();
     failed = true;
@@ -188,6 +190,27 @@ std::vector<GenerateRunner::Outcome> GenerateRunner::ReadLogits(
   return outcomes;
 }
 
+// Those that are computed up to their newest token, and so get another.
+void GenerateRunner::ChooseAligned(absl::Span<const ScheduledSequence> scheduled) {
+  for (size_t i = 0; i < scheduled.size(); ++i) {
+    const GenerateSequence& sequence = Generating(scheduled[i]);
+    if (sequence.job.cross_attention && scheduled[i].first_token + scheduled[i].num_tokens ==
+                                            static_cast<int64_t>(sequence.tokens.size())) {
+      batch_.aligned_sequences.push_back(static_cast<int32_t>(i));
+    }
+  }
+}
+
+void GenerateRunner::ReadAligned(std::vector<Outcome>& outcomes) {
+  if (batch_.aligned_sequences.empty()) return;
+  const ConstMatrix weights = network_.SourceWeights();
+  for (int64_t i = 0; i < weights.rows; ++i) {
+    const int32_t index = batch_.aligned_sequences[i];
+    outcomes[index].cross_attention.assign(
+        weights.row(i), weights.row(i) + batch_.sequences[index].num_source_tokens);
+  }
+}
+
 // `logits` follow `token`: they say what comes next.
 void GenerateRunner::ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits) {
   GenerateSequence& sequence = *outcome.sequence;
@@ -218,10 +241,13 @@ void GenerateRunner::Deliver(Outcome& outcome, absl::Time now) {
     job.prompt_tokens.back().logprob = token.logprob;
     ++sequence.first_logit_token;
   }
-  if (outcome.token.has_value()) DeliverToken(sequence, *std::move(outcome.token), now);
+  if (outcome.token.has_value()) {
+    DeliverToken(sequence, *std::move(outcome.token), std::move(outcome.cross_attention), now);
+  }
 }
 
-void GenerateRunner::DeliverToken(GenerateSequence& sequence, SampledToken token, absl::Time now) {
+void GenerateRunner::DeliverToken(GenerateSequence& sequence, SampledToken token,
+                                  std::vector<float> cross_attention, absl::Time now) {
   GenerateJob& job = sequence.job;
   SendStarted(sequence);
   sequence.tokens.push_back(token.id);
@@ -261,6 +287,7 @@ void GenerateRunner::DeliverToken(GenerateSequence& sequence, SampledToken token
     match = *std::move(stop);
   }
   chunk.tokens.push_back(Describe(job, token));
+  chunk.cross_attention = std::move(cross_attention);
   job.sink->OnChunk(std::move(chunk));
   if (reason.has_value()) Finish(sequence, *reason, std::move(match), now);
 }

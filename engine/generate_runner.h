@@ -68,15 +68,19 @@ class GenerateRunner {
     GenerateSequence* sequence = nullptr;
     std::vector<SampledToken> prompt;  // scores of the prompt's tokens
     std::optional<SampledToken> token;
+    std::vector<float> cross_attention;  // of the token, if asked for
     absl::Status status;
   };
 
   void EncodeSources(Reporter report);
   std::vector<Outcome> ReadLogits(absl::Span<const ScheduledSequence> scheduled,
                                   ConstMatrix hidden);
+  void ChooseAligned(absl::Span<const ScheduledSequence> scheduled);
+  void ReadAligned(std::vector<Outcome>& outcomes);
   void ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits);
   void Deliver(Outcome& outcome, absl::Time now);
-  void DeliverToken(GenerateSequence& sequence, SampledToken token, absl::Time now);
+  void DeliverToken(GenerateSequence& sequence, SampledToken token,
+                    std::vector<float> cross_attention, absl::Time now);
   void Finish(GenerateSequence& sequence, FinishReason reason,
               std::variant<std::monostate, std::string, int32_t> match, absl::Time now);
   void SendStarted(GenerateSequence& sequence);

@@ -25,6 +25,7 @@ class Network {
   using HiddenStateObserver = Transformer::HiddenStateObserver;
   virtual ConstMatrix Forward(const Batch& batch, HiddenStateObserver observer) = 0;
   virtual Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) = 0;
+  virtual ConstMatrix SourceWeights() { return {}; }
 
   // Runs the encoder over the packed `sources`, each of which is one sequence, and stores the keys
   // and values that every decoder layer's cross-attention has of it into its source_blocks.
@@ -47,6 +48,7 @@ class TransformerNetwork : public Network {
   Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) override {
     return transformer_.Logits(hidden, rows);
   }
+  ConstMatrix SourceWeights() override { return transformer_.SourceWeights(); }
   void EncodeSources(const Batch& sources) override {
     transformer_.EncodeSources(sources, *cache_);
   }

@@ -170,6 +170,7 @@ struct GenerateRequest {
   bool prompt_logprobs =
       false;          // report the prompt's tokens with their logprobs before the first chunk
   bool echo = false;  // the prompt's text comes first
+  bool cross_attention = false;  // encoder-decoders only: report what each token attended to
   Truncation truncation;
   int32_t priority = 0;      // higher first among the waiting
   bool cache_prefix = true;  // share cache blocks of equal prefixes, now and later
@@ -203,6 +204,8 @@ struct GenerateChunk {
   int32_t sequence = 0;
   std::string text;  // whole UTF-8, perhaps empty
   std::vector<GeneratedToken> tokens;
+  std::vector<float> cross_attention;  // if asked for, [tokens.size(), source tokens]: the mean
+                                       // over the heads of the last layer
 };
 
 struct GenerateFinished {

@@ -820,40 +820,43 @@ void PagedMeanWeights(KernelContext& context, const AttentionOptions& options, C
   const KeyRows keys = RowsOf(cache, cache.keys, options.head_dim);
   const int64_t group = options.num_heads / options.num_key_value_heads;
   const int64_t head_dim = options.head_dim;
-  const auto carve = [&](Carver& carver, float*& query, float*& scores) {
-    query = carver.Array<float>(head_dim);
-    scores = carver.Array<float>(out.cols);
+  struct ThreadScratch {
+    float* query;
+    float* scores;
+    float* weights;
+    ThreadScratch(Carver& carver, int64_t head_dim, int64_t num_keys)
+        : query(carver.Array<float>(head_dim)),
+          scores(carver.Array<float>(num_keys)),
+          weights(carver.Array<float>(num_keys)) {}
   };
-  float* query = nullptr;
-  float* scores = nullptr;
-  Carver one(nullptr);
-  carve(one, query, scores);
-  std::byte* scratch = context.Scratch(one.used() * context.num_threads());
+  Carver measure(nullptr);
+  ThreadScratch(measure, head_dim, out.cols);
+  std::byte* memory = context.Scratch(measure.used() * context.num_threads());
   ParallelTasks(context, sequences.size(), [&](int64_t index, int thread) {
     const AttentionSequence& sequence = sequences[index];
     const int64_t num_keys = sequence.num_keys;
-    Carver carver(scratch + thread * one.used());
-    float* scaled = nullptr;
-    float* weights = nullptr;
-    carve(carver, scaled, weights);
-    std::fill_n(out.row(index), num_keys, 0.0f);
+    Carver carver(memory + thread * measure.used());
+    const ThreadScratch scratch(carver, head_dim, out.cols);
+    float* mean = out.row(index);
+    std::fill_n(mean, num_keys, 0.0f);
     for (int64_t head = 0; head < options.num_heads; ++head) {
-      ScaleRow(q.row(sequence.query_start) + head * head_dim, head_dim, options.scale, scaled);
+      ScaleRow(q.row(sequence.query_start) + head * head_dim, head_dim, options.scale,
+               scratch.query);
       for (int64_t key = 0; key < num_keys; key += cache.block_size) {
         const int64_t count = std::min<int64_t>(cache.block_size, num_keys - key);
         const std::byte* rows = keys.Row(sequence, head / group, key);
         if (keys.dtype == DataType::kFloat32) {
-          DotRows(scaled, 1, reinterpret_cast<const float*>(rows), count, head_dim, weights + key,
-                  count);
+          DotRows(scratch.query, 1, reinterpret_cast<const float*>(rows), count, head_dim,
+                  scratch.scores + key, count);
         } else {
-          DotRows(scaled, 1, reinterpret_cast<const uint16_t*>(rows), count, head_dim,
-                  weights + key, count);
+          DotRows(scratch.query, 1, reinterpret_cast<const uint16_t*>(rows), count, head_dim,
+                  scratch.scores + key, count);
         }
       }
-      const float log_sum = LogSumExp({weights, static_cast<size_t>(num_keys)});
-      FinalWeights(weights, num_keys, {0, sequence.num_keys}, nullptr, 0, log_sum,
-                   static_cast<float>(options.num_heads), weights);
-      for (int64_t key = 0; key < num_keys; ++key) out.row(index)[key] += weights[key];
+      const float log_sum = LogSumExp({scratch.scores, static_cast<size_t>(num_keys)});
+      FinalWeights(scratch.scores, num_keys, {0, sequence.num_keys}, nullptr, 0, log_sum,
+                   static_cast<float>(options.num_heads), scratch.weights);
+      for (int64_t key = 0; key < num_keys; ++key) mean[key] += scratch.weights[key];
     }
   });
 }

@@ -1,5 +1,6 @@
 #include "engine/model/attention.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -155,6 +156,18 @@ void CrossAttention::Begin(const Batch& batch, KvCache& cache) {
                           .num_keys = sequence.num_source_tokens,
                           .blocks = sequence.source_blocks});
   }
+  aligned_.clear();
+  int32_t most_keys = 0;
+  for (const int32_t index : batch.aligned_sequences) {
+    AttentionSequence last = sequences_[index];
+    last.query_start += last.num_queries - 1;
+    last.num_queries = 1;
+    most_keys = std::max(most_keys, last.num_keys);
+    aligned_.push_back(last);
+  }
+  aligned_values_.resize(std::max(aligned_values_.size(), aligned_.size() * most_keys));
+  aligned_weights_ =
+      Matrix(aligned_values_.data(), static_cast<int64_t>(aligned_.size()), most_keys);
 }
 
 void CrossAttention::BeginWalk(ConstMatrix key_value, Matrix query) {
@@ -176,7 +189,11 @@ void CrossAttention::Apply(KernelContext& context, const LayerWeights& weights, 
     Attention(context, options_, query, walked_key_value_.Cols(0, key_size),
               walked_key_value_.Cols(key_size, key_size), sequences_, attended);
   } else {
-    PagedAttention(context, options_, query, LayerOf(*cache_, layer), sequences_, attended);
+    const PagedKeysValues paged = LayerOf(*cache_, layer);
+    PagedAttention(context, options_, query, paged, sequences_, attended);
+    if (!aligned_.empty() && layer + 1 == cache_->options().num_layers) {
+      PagedMeanWeights(context, options_, query, paged, aligned_, aligned_weights_);
+    }
   }
   weights.cross->output.ApplyAdd(context, attended, residual);
 }

@@ -71,6 +71,10 @@ class CrossAttention {
   // Takes in the sequences of the step to come; `batch` and `cache` must stay until it is done.
   void Begin(const Batch& batch, KvCache& cache);
 
+  // Of the step's aligned_sequences, in their order: the mean over the heads of what their last
+  // tokens gave to their sources in the layer that was applied last.
+  ConstMatrix aligned_weights() const { return aligned_weights_; }
+
   // Instead: the step is some tokens of one sequence, whose queries go to the rows of `query`;
   // `key_value` are the keys and values that the layer makes of its source.
   void BeginWalk(ConstMatrix key_value, Matrix query);
@@ -85,6 +89,9 @@ class CrossAttention {
 
   // Of the step.
   std::vector<AttentionSequence> sequences_;
+  std::vector<AttentionSequence> aligned_;  // the last tokens of some
+  std::vector<float> aligned_values_;
+  Matrix aligned_weights_;
   KvCache* cache_ = nullptr;  // null on a walk
   ConstMatrix walked_key_value_;
   Matrix walked_query_;

@@ -206,6 +206,8 @@ ConstMatrix Transformer::Forward(const Batch& batch, KvCache* cache, HiddenState
   return hidden;
 }
 
+ConstMatrix Transformer::SourceWeights() const { return impl_->cross_attention.aligned_weights(); }
+
 int32_t Transformer::max_batch_tokens() const { return impl_->options.max_batch_tokens; }
 
 const AttentionOptions& Transformer::attention_options() const {

@@ -84,6 +84,11 @@ class Transformer {
   ConstMatrix Forward(const Batch& batch, KvCache* cache);
   ConstMatrix Forward(const Batch& batch, KvCache* cache, HiddenStateObserver observer);
 
+  // What the batch's aligned_sequences gave to their sources in the Forward that just was: in row
+  // i, the weights of the i-th of them, num_source_tokens values, which sum to 1: the mean over the
+  // heads of the last layer. Valid until the next call.
+  ConstMatrix SourceWeights() const;
+
   // One sequence on its way through the stack, a layer at a time and without a cache, for those who
   // want to see inside. All memory is the caller's, so that steps of others may come in between.
   struct Walk {

@@ -81,6 +81,16 @@ bool GenerateReactor::Join(std::deque<v1::GenerateResponse>& pending, v1::Genera
     chunk.mutable_text()->append(next.chunk().text());
     for (v1::Token& token : *next.mutable_chunk()->mutable_tokens())
       *chunk.add_tokens() = std::move(token);
+    if (next.chunk().has_cross_attention()) {
+      const v1::Tensor& more = next.chunk().cross_attention();
+      v1::Tensor& rows = *chunk.mutable_cross_attention();
+      if (rows.shape().empty()) {
+        rows = more;
+      } else {
+        rows.set_shape(0, rows.shape(0) + more.shape(0));
+        rows.mutable_data()->append(more.data());
+      }
+    }
     return true;
   }
   return false;

@@ -496,7 +496,7 @@ absl::Status OutputFromMessage(const v1::OutputOptions& message, engine::Generat
     // The engine keeps one number of alternatives; the answer is cut to what was asked for.
     request.top_logprobs = std::max(request.top_logprobs, message.prompt_logprobs());
   }
-  if (message.cross_attention()) return NotImplemented("output.cross_attention");
+  request.cross_attention = message.cross_attention();
   request.echo = message.echo();
   return absl::OkStatus();
 }
@@ -930,7 +930,7 @@ absl::StatusOr<GenerateConversion> GenerateFromMessage(v1::GenerateRequest& mess
 
 TokenOutput TokenOutputOf(const v1::GenerateRequest& message) {
   const v1::OutputOptions& output = message.output();
-  return {.tokens = output.token_ids() || output.has_top_logprobs(),
+  return {.tokens = output.token_ids() || output.has_top_logprobs() || output.cross_attention(),
           .logprobs = output.has_top_logprobs(),
           .num_top = output.top_logprobs(),
           .prompt = output.has_prompt_logprobs(),
@@ -986,6 +986,15 @@ v1::GenerateResponse GenerateToMessage(engine::GenerateChunk chunk, const TokenO
   for (engine::GeneratedToken& token : chunk.tokens) {
     TokenToMessage(std::move(token), output.logprobs, output.num_top,
                    message.mutable_chunk()->add_tokens());
+  }
+  if (!chunk.cross_attention.empty()) {
+    const auto num_tokens = static_cast<int64_t>(chunk.tokens.size());
+    const auto num_values = static_cast<int64_t>(chunk.cross_attention.size());
+    v1::Tensor* tensor = message.mutable_chunk()->mutable_cross_attention();
+    tensor->set_dtype(v1::DATA_TYPE_FLOAT32);
+    tensor->add_shape(num_tokens);
+    tensor->add_shape(num_values / num_tokens);
+    tensor->set_data(chunk.cross_attention.data(), num_values * sizeof(float));
   }
   return message;
 }

@@ -6,9 +6,11 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +20,7 @@
 #include "tests/integration/serving_fixture.h"
 #include "tests/support/random_bert.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/test_data.h"
 
 namespace attendant::server {
 namespace {
@@ -27,8 +30,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr char kAttendSteps[] =
-    "attendant_step_duration_seconds_count{phase=\"attend\"}";
+constexpr char kAttendSteps[] = "attendant_step_duration_seconds_count{phase=\"attend\"}";
 
 v1::AttendRequest MapsOf(const std::string& model, const std::string& text) {
   v1::AttendRequest request;
@@ -85,8 +87,8 @@ TEST_F(AttentionMapsTest, AreLabelledAndTheirRowsSumToOne) {
     if (model == "gpt2") {
       EXPECT_THAT(started.query_tokens(), ElementsAre("a", "b", " ", "b", "a"));
     } else {
-      EXPECT_EQ(started.query_tokens(0), "[CLS]");
-      EXPECT_EQ(started.query_tokens(num_tokens - 1), "[SEP]");
+      EXPECT_EQ(started.query_tokens(0), " [CLS]");
+      EXPECT_EQ(started.query_tokens(num_tokens - 1), " [SEP]");
     }
     const int num_heads = model == "gpt2" ? 3 : 5;
     EXPECT_THAT(started.weights_shape(), ElementsAre(num_heads, num_tokens, num_tokens));
@@ -151,6 +153,54 @@ TEST_F(AttentionMapsTest, ReducedMapsSayWhatTheyAre) {
   EXPECT_EQ(responses[1].block().weights().shape(0), 2);
 }
 
+// What a translation's tokens attended to is the last layer's cross map, its mean over the heads.
+TEST_F(AttentionMapsTest, OfAnEncoderDecoderAreThoseOfItsGeneration) {
+  options_.models = {{.name = "bart",
+                      .path = testing::TestDataPath("goldens/bart/plain"),
+                      .dtype = engine::DataType::kFloat32}};
+  Start();
+  v1::AttendRequest request;
+  v1::ModelAttention& maps = *request.mutable_model();
+  for (const int id : {4, 9, 17, 33, 60, 2}) maps.mutable_tokens()->add_ids(id);
+  EXPECT_THAT(Attend(request).error_message(), HasSubstr("ENCODER_SELF, DECODER_SELF and CROSS"));
+  maps.set_kind(v1::ATTENTION_KIND_CROSS);
+  EXPECT_THAT(Attend(request).error_message(), HasSubstr("one of target_text, target_tokens"));
+  for (const int id : {2, 8, 40, 11, 95}) maps.mutable_target_tokens()->add_ids(id);
+  maps.set_reduction(v1::ATTENTION_REDUCTION_MEAN_HEADS);
+  maps.add_layers(-1);
+  std::vector<v1::AttendResponse> responses;
+  grpc::Status status = Attend(request, &responses);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_THAT(responses[0].started().weights_shape(), ElementsAre(5, 6));
+  EXPECT_EQ(responses[1].block().kind(), v1::ATTENTION_KIND_CROSS);
+  EXPECT_EQ(responses[1].block().layer(), 2);
+  const std::vector<float> weights = Floats(responses[1].block().weights());
+  ASSERT_EQ(weights.size(), 5 * 6);
+  for (int query = 0; query < 5; ++query) {
+    double sum = 0;
+    for (int key = 0; key < 6; ++key) sum += weights[query * 6 + key];
+    EXPECT_NEAR(sum, 1, 1e-5);
+  }
+  maps.set_reduction(v1::ATTENTION_REDUCTION_ROLLOUT);
+  status = Attend(request);
+  EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(FieldOf(status), "model.reduction");
+  maps.clear_reduction();
+  maps.mutable_target_tokens()->set_ids(3, 97);
+  status = Attend(request);
+  EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(FieldOf(status), "model.target_tokens.ids[3]");
+  for (const auto& [kind, heads, queries, keys] :
+       {std::tuple(v1::ATTENTION_KIND_ENCODER_SELF, 4, 6, 6),
+        std::tuple(v1::ATTENTION_KIND_DECODER_SELF, 6, 5, 5)}) {
+    maps.mutable_target_tokens()->set_ids(3, 11);
+    maps.set_kind(kind);
+    responses.clear();
+    ASSERT_TRUE(Attend(request, &responses).ok());
+    EXPECT_THAT(responses[0].started().weights_shape(), ElementsAre(heads, queries, keys));
+  }
+}
+
 TEST_F(AttentionMapsTest, BadRequestsAreRefusedByFieldValueAndLimit) {
   options_.engine.max_map_bytes = 2000;
   Start();
@@ -169,7 +219,10 @@ TEST_F(AttentionMapsTest, BadRequestsAreRefusedByFieldValueAndLimit) {
            {"model.text", "not UTF-8", [](auto& m) { m.set_text("\xff"); }},
            {"model.tokens.ids", "is empty", [](auto& m) { m.mutable_tokens(); }},
            {"model.tokens.ids[0]", "is 97", [](auto& m) { m.mutable_tokens()->add_ids(97); }},
-           {"model", "takes 70", [](auto& m) { m.set_text(std::string(1000, 'a') + " b"); }},
+           {"model", "takes 70",
+            [](auto& m) {
+              for (int i = 0; i < 71; ++i) m.mutable_tokens()->add_ids(7);
+            }},
            {"model.layers", "holds 3; this model has 0 to 2", [](auto& m) { m.add_layers(3); }},
            {"model.layers", "holds -2", [](auto& m) { m.add_layers(-2); }},
            {"model.layers", "holds 2 twice",

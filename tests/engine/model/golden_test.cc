@@ -270,6 +270,28 @@ TEST_P(GoldenTest, GreedyTokensInFloat) {
   }
 }
 
+// What the last token gave to its source, against the mean over the heads of the last layer's map.
+TEST_P(GoldenTest, SourceWeightsInFloat) {
+  const auto model = Load(DataType::kFloat32);
+  if (model->encoder() == nullptr) return;
+  const std::vector<int32_t> target = expected_->Ids("length_17.decoder_input_ids");
+  const std::vector<float> maps = expected_->Values("length_17.cross_attentions");
+  const std::vector<float> got =
+      ModelRunner::Run(*model, target, {}, SourceIds(*model, "length_17")).source_weights;
+  ASSERT_EQ(got.size(), 17u);
+  const int64_t heads = model->config().num_attention_heads;
+  const int64_t last_layer = model->config().num_hidden_layers - 1;
+  const auto num_queries = static_cast<int64_t>(target.size());
+  for (int64_t key = 0; key < 17; ++key) {
+    double mean = 0;
+    for (int64_t head = 0; head < heads; ++head) {
+      const int64_t row = ((last_layer * heads + head) * num_queries + num_queries - 1);
+      mean += maps[row * 17 + key] / static_cast<double>(heads);
+    }
+    EXPECT_NEAR(got[key], mean, 1e-5);
+  }
+}
+
 TEST_P(GoldenTest, PooledVectorsInFloat) {
   const auto loaded = Load(DataType::kFloat32);
   Transformer* const model = loaded->encoder() != nullptr ? loaded->encoder() : loaded.get();

@@ -46,6 +46,9 @@ std::vector<ModelRunner::Output> ModelRunner::Step(const std::vector<Piece>& pie
       if (!piece.type_ids.empty()) batch.type_ids.push_back(piece.type_ids[i]);
     }
     if (cache_) sequence.num_tokens += num_queries;
+    if (sequence.num_source_tokens > 0) {
+      batch.aligned_sequences.push_back(static_cast<int32_t>(batch.sequences.size()) - 1);
+    }
   }
 
   std::vector<Output> outputs(pieces.size());
@@ -59,6 +62,13 @@ std::vector<ModelRunner::Output> ModelRunner::Step(const std::vector<Piece>& pie
         }
       });
   CHECK_EQ(hidden.rows, batch.num_tokens());
+  for (size_t i = 0; i < batch.aligned_sequences.size(); ++i) {
+    const int32_t index = batch.aligned_sequences[i];
+    Append(model_.SourceWeights()
+               .Rows(static_cast<int64_t>(i), 1)
+               .Cols(0, batch.sequences[index].num_source_tokens),
+           outputs[index].source_weights);
+  }
   if (!model_.has_language_model_head()) return outputs;
   for (size_t i = 0; i < pieces.size(); ++i) {
     std::vector<int32_t> rows(batch.sequences[i].num_queries);

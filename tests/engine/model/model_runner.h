@@ -30,6 +30,7 @@ class ModelRunner {
   struct Output {
     std::vector<std::vector<float>> hidden_states;  // [layers + 1] of [tokens, hidden_size]
     std::vector<float> logits;                      // [tokens, vocab_size]; empty without a head
+    std::vector<float> source_weights;  // [source tokens], of the last token; empty without
   };
 
   // All pieces in one step, packed in this order.
