@@ -153,8 +153,7 @@ TEST_F(AttentionMapsTest, ReducedMapsSayWhatTheyAre) {
   EXPECT_EQ(responses[1].block().weights().shape(0), 2);
 }
 
-// What a translation's tokens attended to is the last layer's cross map, its mean over the heads.
-TEST_F(AttentionMapsTest, OfAnEncoderDecoderAreThoseOfItsGeneration) {
+TEST_F(AttentionMapsTest, OfAnEncoderDecoderAreOfThreeKinds) {
   options_.models = {{.name = "bart",
                       .path = testing::TestDataPath("goldens/bart/plain"),
                       .dtype = engine::DataType::kFloat32}};
