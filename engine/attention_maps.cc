@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/field_error.h"
 #include "engine/base/status_macros.h"
@@ -76,12 +75,12 @@ absl::StatusOr<IndexRange> ChooseRange(const std::optional<IndexRange>& range, i
 }
 
 absl::StatusOr<std::vector<std::string>> NamesOf(const Batch& batch, IndexRange range,
-                                                 absl::FunctionRef<std::string(int32_t)> name,
+                                                 const Tokenizer* tokenizer,
                                                  absl::string_view field) {
   std::vector<std::string> names;
   size_t num_bytes = 0;
   for (int32_t i = range.begin; i < range.end; ++i) {
-    names.push_back(name(batch.token_ids[i]));
+    names.push_back(TokenText(tokenizer, batch.token_ids[i]));
     num_bytes += names.back().size() + 4;
     if (num_bytes > kMaxNameBytes) {
       return FieldError(
@@ -101,6 +100,32 @@ Batch OneSequence(std::vector<int32_t> ids, std::vector<int32_t> type_ids) {
   return batch;
 }
 
+// As Generate would have begun it: after the start token and, where the checkpoint names one, the
+// default target language's.
+absl::StatusOr<TokenIds> TokenizeTarget(const std::string& text, const LoadedModel& model) {
+  const Tokenizer* tokenizer = OutputTokenizer(model);
+  if (tokenizer == nullptr) {
+    return FieldError(
+        "model.target_text",
+        "needs a tokenizer, and this model has none of its output; use target_tokens");
+  }
+  ASSIGN_OR_RETURN(const Encoding encoding, tokenizer->Encode(text, /*add_special_tokens=*/false));
+  TokenIds ids = {*model.generation.decoder_start_token_id};
+  const Languages* languages = model.tokenizer == nullptr ? nullptr : model.tokenizer->languages();
+  if (languages != nullptr && languages->target != Languages::Target::kInSource &&
+      !languages->default_target.empty()) {
+    ASSIGN_OR_RETURN(const int32_t language,
+                     languages->IdOf("model.target_text", languages->default_target));
+    if (languages->target == Languages::Target::kDecoderStart) {
+      ids = {language};
+    } else {
+      ids.push_back(language);
+    }
+  }
+  ids.insert(ids.end(), encoding.ids.begin(), encoding.ids.end());
+  return ids;
+}
+
 // What an encoder-decoder's decoder is run on.
 absl::StatusOr<std::vector<int32_t>> PrepareTarget(AttendModel& request, const LoadedModel& model) {
   if (!request.target.has_value()) {
@@ -108,9 +133,10 @@ absl::StatusOr<std::vector<int32_t>> PrepareTarget(AttendModel& request, const L
                       "is not set: one of target_text, target_tokens, which the decoder is run on");
   }
   auto* ids = std::get_if<TokenIds>(&*request.target);
+  TokenIds of_text;
   if (ids == nullptr) {
-    return absl::UnimplementedError(
-        "model.target_text is not implemented yet; give the tokens in target_tokens");
+    ASSIGN_OR_RETURN(of_text, TokenizeTarget(std::get<std::string>(*request.target), model));
+    ids = &of_text;
   }
   const int32_t vocab_size = model.generation_limits.vocab_size;
   for (size_t i = 0; i < ids->size(); ++i) {
@@ -155,10 +181,21 @@ absl::StatusOr<std::unique_ptr<ModelAttendJob>> PrepareAttentionMaps(
       Choose(request.heads, of_encoder ? model.num_encoder_heads : description.num_heads,
              /*from_end=*/false, "model.heads"));
 
+  // An encoder's positions may be fewer than the decoder's, which the description has.
+  if (has_both && request.truncation.side != TruncationSide::kNone) {
+    request.truncation.max_tokens =
+        std::min(request.truncation.max_tokens.value_or(description.max_source_tokens),
+                 description.max_source_tokens);
+  }
   int32_t original_tokens = 0;
   ASSIGN_OR_RETURN(
       EncodeJob::Input input,
       PrepareInput(request.input, /*prompt=*/"", request.truncation, model, original_tokens));
+  if (has_both && static_cast<int64_t>(input.ids.size()) > description.max_source_tokens) {
+    return FieldError(
+        "model", absl::StrCat("the source has ", input.ids.size(), " tokens; the encoder takes ",
+                              description.max_source_tokens));
+  }
   MapInput of;
   if (HasEncoder(description)) {
     of.source = OneSequence(std::move(input.ids), std::move(input.type_ids));
@@ -186,15 +223,10 @@ absl::StatusOr<std::unique_ptr<ModelAttendJob>> PrepareAttentionMaps(
   AttendStarted started;
   started.usage.input_tokens = int64_t{of.source.num_tokens()} + of.target.num_tokens();
   if (model.tokenizer != nullptr) {
-    const auto name_source = [&](int32_t id) { return TokenText(model, id); };
-    const auto name_target = [&](int32_t id) {
-      if (!has_both || model.target_tokenizer == nullptr) return TokenText(model, id);
-      return model.target_tokenizer->IdToToken(id).value_or("");
-    };
     const auto names_of = [&](const Batch& batch, bool is_source, IndexRange range,
                               absl::string_view field) {
-      if (is_source) return NamesOf(batch, range, name_source, field);
-      return NamesOf(batch, range, name_target, field);
+      const Tokenizer* tokenizer = is_source ? model.tokenizer.get() : OutputTokenizer(model);
+      return NamesOf(batch, range, tokenizer, field);
     };
     ASSIGN_OR_RETURN(started.query_tokens,
                      names_of(queries, queries_are_source, selection.queries, "model.query_range"));

@@ -236,12 +236,12 @@ absl::StatusOr<std::unique_ptr<GenerateJob>> PrepareGenerate(GenerateRequest req
     return FieldError("truncation.max_tokens",
                       absl::StrCat("is ", *request.truncation.max_tokens, "; at least 1"));
   }
-
-  if (request.cross_attention && model.description.kind != "encoder-decoder") {
+  if (request.cross_attention && limits.source_tokens == 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("model \"", model.description.name, "\" is a ", model.description.kind,
                      ", which has no source; output.cross_attention is for encoder-decoders"));
   }
+
   auto job = std::make_unique<GenerateJob>(std::move(in_flight));
   job->submitted = submitted;
   if (limits.source_tokens > 0) {

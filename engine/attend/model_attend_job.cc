@@ -303,7 +303,12 @@ void ModelAttendJob::ComputeHead(KernelContext& context, int32_t head, IndexRang
   const int64_t key_head = head / (options.num_heads / options.num_key_value_heads);
   options.num_heads = 1;
   options.num_key_value_heads = 1;
-  if (is_cross) options.causal = false;
+  if (is_cross) {
+    options.causal = false;
+    options.relative_bias = {};
+  } else if (options.relative_bias.data != nullptr) {
+    options.relative_bias.data += head * (2 * int64_t{options.relative_bias.max_distance} + 1);
+  }
   const ConstMatrix q = is_cross ? walk_->cross_queries() : walk_->queries();
   const ConstMatrix k = is_cross ? walk_->cross_keys() : walk_->keys();
   MaskedAttention(context, options,

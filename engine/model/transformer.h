@@ -109,7 +109,7 @@ class Transformer {
   };
 
   // Of every layer's self-attention: head h of q reads head h / (num_heads / num_key_value_heads)
-  // of k. Cross-attention has the same heads and scale; it is not causal.
+  // of k. Cross-attention has the same heads and scale; it is not causal, and has no bias.
   const AttentionOptions& attention_options() const;
 
   // Fills walk.hidden with the embeddings.
