@@ -697,8 +697,10 @@ absl::StatusOr<AttendConversion> MapsFromMessage(v1::ModelAttention& message,
     RETURN_IF_ERROR(CheckAtLeast("model.top_k", message.top_k(), 1));
     maps.top_k = message.top_k();
   }
+  const int32_t max_tokens =
+      model.max_source_tokens > 0 ? model.max_source_tokens : model.max_tokens;
   ASSIGN_OR_RETURN(maps.truncation,
-                   TruncationFromMessage(message.truncation(), "model.truncation", model));
+                   TruncationFromMessage(message.truncation(), "model.truncation", max_tokens));
   AttendConversion conversion;
   conversion.request.source = std::move(maps);
   conversion.num_tokens = num_tokens;
