@@ -8,49 +8,63 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "engine/engine.h"
 #include "engine/loaded_model.h"
 #include "engine/request.h"
+#include "engine/result_reader.h"
+#include "engine/tokenizer/tokenizer.h"
 
 namespace attendant::engine {
 
-// One Encode on its way: its inputs as tokens, and as much of its result as is computed.
+// One request on its way through an encoder: its inputs as tokens, and the reader that makes the
+// answer of them.
 struct EncodeJob {
-  explicit EncodeJob(InFlight in_flight) : in_flight(std::move(in_flight)) {}
+  EncodeJob(InFlight in_flight, std::shared_ptr<RequestControl> control, absl::Time submitted)
+      : in_flight(std::move(in_flight)), control(std::move(control)), submitted(submitted) {}
 
   // Answer the caller, of a job that is freed before: who is answered finds it gone.
   static void Fail(std::unique_ptr<EncodeJob> job, absl::Status status);
   static void Finish(std::unique_ptr<EncodeJob> job, absl::Time now);
 
-  // What the request asks for, checked, with the model's defaults filled in.
   InFlight in_flight;
   std::shared_ptr<RequestControl> control;
-  PoolingKind pooling = PoolingKind::kMean;
-  bool normalize = false;
-  int32_t dimensions = 0;
-  DataType output_dtype = DataType::kFloat32;
-  std::vector<int32_t> hidden_layers;  // from 0
 
   struct Input {
     std::vector<int32_t> ids;       // empty if the input is bad
     std::vector<int32_t> type_ids;  // as many
-    int64_t first_hidden_row = 0;   // of each of the hidden states
   };
   std::vector<Input> inputs;
   size_t next_input = 0;      // the first that no step has taken
   int64_t num_remaining = 0;  // good inputs that are not computed
+  int64_t num_tokens = 0;     // of all good inputs
 
-  std::vector<float> embeddings;                  // [rows, dimensions]
-  std::vector<std::vector<float>> hidden_states;  // of each of hidden_layers, [tokens, hidden_size]
-  EncodeResult result;
+  // Appends an input; without ids a bad one.
+  void AddInput(Input input);
+
+  // OK if some input is good; else what is wrong with the only one, or INVALID_ARGUMENT that none
+  // is good, and what is wrong with the first.
+  absl::Status CheckAnyGood(const absl::Status& first) const;
+
+  std::unique_ptr<ResultReader> reader;
 
   absl::Time submitted;
   absl::Time tokenized;
   absl::Time started = absl::InfiniteFuture();  // its first step
-
-  Engine::EncodeCallback done;
+  absl::Duration compute;
 };
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Parts of preparing a job, which readers/ share.
+
+// The tokens of an input; text comes behind `prompt` and gets special tokens, ids are taken as they
+// are. INVALID_ARGUMENT for an empty input or ids outside the vocabulary; FAILED_PRECONDITION for
+// text without a tokenizer.
+absl::StatusOr<Encoding> TokenizeInput(EncodeInput& input, absl::string_view prompt,
+                                       const LoadedModel& model);
+
+// An encoding that is cut already, as the model takes it.
+absl::StatusOr<EncodeJob::Input> ToJobInput(Encoding encoding, const LoadedModel& model);
 
 // One input's tokens, cut as asked, with `prompt` before its text. `original_tokens` is set as soon
 // as it is known: those before the cut. INVALID_ARGUMENT for an empty one, one that is too long, or
@@ -59,11 +73,15 @@ absl::StatusOr<EncodeJob::Input> PrepareInput(EncodeInput& input, const std::str
                                               const Truncation& truncation,
                                               const LoadedModel& model, int32_t& original_tokens);
 
-// Checks the request and turns its texts into ids. An input that is bad by itself gets its own
-// status; INVALID_ARGUMENT if all are, or the request as a whole is. On success the job owns
-// `done`.
-absl::StatusOr<std::unique_ptr<EncodeJob>> PrepareEncode(EncodeRequest request, InFlight in_flight,
-                                                         absl::Time submitted);
+// INVALID_ARGUMENT for a max_tokens below 1.
+absl::Status CheckTruncation(const Truncation& truncation);
+
+// "inputs[3]: ..."; OK stays.
+absl::Status AtInput(size_t index, const absl::Status& status);
+
+// OK, or INVALID_ARGUMENT: `what` of this request take `num_bytes`, which the server does not
+// allow.
+absl::Status CheckResultBytes(absl::string_view what, int64_t num_bytes, const LoadedModel& model);
 
 }  // namespace attendant::engine
 

@@ -7,8 +7,6 @@
 #include "absl/log/log.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "engine/kernels/norm.h"
-#include "engine/model/pooling.h"
 
 namespace attendant::engine {
 namespace {
@@ -24,7 +22,7 @@ void SkipBadInputs(EncodeJob& job) {
 
 void EncodeRunner::Add(std::unique_ptr<EncodeJob> job) {
   SkipBadInputs(*job);
-  num_tokens_waiting_ += job->result.usage.input_tokens;
+  num_tokens_waiting_ += job->num_tokens;
   turns_.push_back(job.get());
   jobs_.push_back(std::move(job));
 }
@@ -75,7 +73,7 @@ bool EncodeRunner::Step(StepReport& report) {
   report.num_tokens = batch_.num_tokens();
   report.num_sequences = static_cast<int32_t>(batch_.sequences.size());
   for (EncodeJob* job : StepJobs()) {
-    job->result.timings.compute += end - start;
+    job->compute += end - start;
     if (job->num_remaining == 0) EncodeJob::Finish(Take(*job), end);
   }
   return true;
@@ -113,41 +111,18 @@ void EncodeRunner::Pack() {
 }
 
 void EncodeRunner::Compute() {
-  const ConstMatrix hidden = network_.Forward(
-      batch_, [this](int32_t layer, ConstMatrix states) { CopyHidden(layer, states); });
+  const auto rows = [](const Part& part, ConstMatrix hidden) {
+    return hidden.Rows(part.first_row, part.num_rows);
+  };
+  const ConstMatrix hidden = network_.Forward(batch_, [&](int32_t layer, ConstMatrix states) {
+    for (const Part& part : parts_) {
+      part.job->reader->ReadLayer(part.input, layer, rows(part, states));
+    }
+  });
   for (const Part& part : parts_) {
-    PoolPart(part, hidden.Rows(part.first_row, part.num_rows));
+    part.job->reader->Read(part.input, rows(part, hidden), network_, context_);
     --part.job->num_remaining;
   }
-}
-
-void EncodeRunner::CopyHidden(int32_t layer, ConstMatrix hidden) {
-  for (const Part& part : parts_) {
-    const std::vector<int32_t>& layers = part.job->hidden_layers;
-    for (size_t i = 0; i < layers.size(); ++i) {
-      if (layers[i] != layer) continue;
-      float* out = part.job->hidden_states[i].data() +
-                   part.job->inputs[part.input].first_hidden_row * hidden.cols;
-      for (int32_t row = 0; row < part.num_rows; ++row, out += hidden.cols) {
-        std::copy_n(hidden.row(part.first_row + row), hidden.cols, out);
-      }
-    }
-  }
-}
-
-void EncodeRunner::PoolPart(const Part& part, ConstMatrix hidden) {
-  EncodeJob& job = *part.job;
-  const EncodedInput& encoded = job.result.inputs[part.input];
-  pooled_.resize(encoded.num_rows * hidden.cols);
-  const Matrix pooled(pooled_.data(), encoded.num_rows, hidden.cols);
-  Pool(job.pooling, hidden, pooled);
-
-  const Matrix out(job.embeddings.data() + int64_t{encoded.row} * job.dimensions, encoded.num_rows,
-                   job.dimensions);
-  for (int64_t row = 0; row < out.rows; ++row) {
-    std::copy_n(pooled.row(row), job.dimensions, out.row(row));
-  }
-  if (job.normalize) L2Normalize(context_, out);
 }
 
 // The requests that the step computes for, each once; those that it ended are gone.

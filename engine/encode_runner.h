@@ -17,9 +17,9 @@
 
 namespace attendant::engine {
 
-// Runs the Encode requests of one encoder. Each step packs inputs of all waiting requests, one of
-// each in turn, so that a text does not wait for all of somebody's thousand. On the engine thread
-// alone.
+// Runs the requests of one encoder, whatever they read off its hidden states. Each step packs
+// inputs of all waiting requests, one of each in turn, so that a text does not wait for all of
+// somebody's thousand. On the engine thread alone.
 class EncodeRunner {
  public:
   // Both outlive the runner. A step has at most max_batch_tokens tokens, or one input.
@@ -54,8 +54,6 @@ class EncodeRunner {
 
   void Pack();
   void Compute();
-  void CopyHidden(int32_t layer, ConstMatrix hidden);
-  void PoolPart(const Part& part, ConstMatrix hidden);
   std::vector<EncodeJob*> StepJobs() const;
   std::unique_ptr<EncodeJob> Take(EncodeJob& job);
 
@@ -67,7 +65,6 @@ class EncodeRunner {
   int64_t num_tokens_waiting_ = 0;
   Batch batch_;
   std::vector<Part> parts_;
-  std::vector<float> pooled_;
 };
 
 }  // namespace attendant::engine

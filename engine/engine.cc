@@ -29,8 +29,10 @@
 #include "engine/kernels/self_test.h"
 #include "engine/loaded_model.h"
 #include "engine/model_runner.h"
+#include "engine/readers/readers.h"
 #include "engine/step_loop.h"
 #include "engine/task_pool.h"
+#include "engine/text_index.h"
 
 namespace attendant::engine {
 namespace {
@@ -55,21 +57,6 @@ absl::Status CheckOptions(const EngineOptions& options) {
   return absl::OkStatus();
 }
 
-// Where code points begin in `text`: the number of them before each byte, and before its end.
-std::vector<int32_t> CodePointIndex(absl::string_view text) {
-  std::vector<int32_t> index(text.size() + 1);
-  int32_t count = 0;
-  for (size_t i = 0; i < text.size(); ++i) {
-    index[i] = count;
-    // The last byte of a character is followed by none that continues it.
-    const bool ends =
-        i + 1 == text.size() || (static_cast<unsigned char>(text[i + 1]) & 0xc0) != 0x80;
-    if (ends) ++count;
-  }
-  index[text.size()] = count;
-  return index;
-}
-
 absl::StatusOr<TokenizedText> TokenizeText(const LoadedModel& model, const std::string& text,
                                            const std::optional<std::string>& text_pair,
                                            bool add_special_tokens) {
@@ -78,16 +65,15 @@ absl::StatusOr<TokenizedText> TokenizeText(const LoadedModel& model, const std::
                    text_pair.has_value()
                        ? model.tokenizer->EncodePair(text, *text_pair, add_special_tokens)
                        : model.tokenizer->Encode(text, add_special_tokens));
-  const std::vector<int32_t> code_points[2] = {CodePointIndex(text),
-                                               CodePointIndex(text_pair.value_or(""))};
+  const TextIndex indices[2] = {TextIndex(text), TextIndex(text_pair.value_or(""))};
   TokenizedText result{
       .ids = encoding.ids, .special = encoding.special_tokens_mask, .type_ids = encoding.type_ids};
   for (int32_t i = 0; i < encoding.num_tokens(); ++i) {
     result.tokens.push_back(TokenText(model, encoding.ids[i]));
-    const auto [begin, end] = encoding.offsets[i];
-    const std::vector<int32_t>& index = code_points[encoding.sequence_ids[i] == 1 ? 1 : 0];
-    result.byte_offsets.emplace_back(begin, end);
-    result.code_point_offsets.emplace_back(index[begin], index[end]);
+    const TextIndex& index = indices[encoding.sequence_ids[i] == 1 ? 1 : 0];
+    const TextSpan span = index.Span(encoding.offsets[i]);
+    result.byte_offsets.emplace_back(span.byte_begin, span.byte_end);
+    result.code_point_offsets.emplace_back(span.char_begin, span.char_end);
   }
   return result;
 }
@@ -141,7 +127,9 @@ class Engine::Impl {
   std::vector<ModelDescription> ListModels() const;
   absl::StatusOr<InFlight> Find(const std::string& name) const;
 
-  void Encode(EncodeRequest request, EncodeCallback done);
+  // Encode and the heads: prepares the request on a thread of the pool.
+  template <typename Request, typename Callback>
+  void RunEncoder(Request request, Callback done);
   void Generate(GenerateRequest request, std::shared_ptr<TokenSink> sink);
   void Attend(AttendRequest request, std::shared_ptr<AttendSink> sink);
   void Tokenize(const std::string& model, std::string text, std::optional<std::string> text_pair,
@@ -333,6 +321,9 @@ absl::Status Engine::Impl::LoadReserved(const ModelSource& source,
   auto model = std::make_shared<LoadedModel>();
   ASSIGN_OR_RETURN(model->tokenizer, ReadTokenizer(*checkpoint));
   ASSIGN_OR_RETURN(model->target_tokenizer, ReadTargetTokenizer(*checkpoint));
+  if (model->tokenizer != nullptr) {
+    ASSIGN_OR_RETURN(model->mask_token_id, ReadMaskToken(*checkpoint, *model->tokenizer));
+  }
   ASSIGN_OR_RETURN(model->sentence, ReadSentenceConfig(*checkpoint));
   ASSIGN_OR_RETURN(const std::optional<std::string> generation_config,
                    checkpoint->ReadFile("generation_config.json"));
@@ -401,7 +392,8 @@ absl::StatusOr<InFlight> Engine::Impl::Find(const std::string& name) const {
 // Requests. Whatever is wrong with one is answered from the pool's thread; what is right goes on to
 // the engine's.
 
-void Engine::Impl::Encode(EncodeRequest request, EncodeCallback done) {
+template <typename Request, typename Callback>
+void Engine::Impl::RunEncoder(Request request, Callback done) {
   if (request.control == nullptr) request.control = std::make_shared<RequestControl>();
   pool_.Post([this, request = std::move(request), done = std::move(done),
               submitted = absl::Now()]() mutable {
@@ -409,13 +401,12 @@ void Engine::Impl::Encode(EncodeRequest request, EncodeCallback done) {
       if (stopping_.load()) return Stopping();
       RETURN_IF_ERROR(request.control->Check(absl::Now()));
       ASSIGN_OR_RETURN(InFlight in_flight, Find(request.model));
-      return PrepareEncode(std::move(request), std::move(in_flight), submitted);
+      return Prepare(std::move(request), std::move(in_flight), submitted, done);
     });
     if (!job.ok()) {
       std::move(done)(job.status());
       return;
     }
-    (*job)->done = std::move(done);
     Post([this, job = *std::move(job)]() mutable { loop_->AddEncode(std::move(job)); });
   });
 }
@@ -557,7 +548,23 @@ absl::StatusOr<ModelDescription> Engine::GetModel(const std::string& name) const
 }
 
 void Engine::Encode(EncodeRequest request, EncodeCallback done) {
-  impl_->Encode(std::move(request), std::move(done));
+  impl_->RunEncoder(std::move(request), std::move(done));
+}
+
+void Engine::FillMask(FillMaskRequest request, FillMaskCallback done) {
+  impl_->RunEncoder(std::move(request), std::move(done));
+}
+
+void Engine::Classify(ClassifyRequest request, ClassifyCallback done) {
+  impl_->RunEncoder(std::move(request), std::move(done));
+}
+
+void Engine::Rank(RankRequest request, RankCallback done) {
+  impl_->RunEncoder(std::move(request), std::move(done));
+}
+
+void Engine::Answer(AnswerRequest request, AnswerCallback done) {
+  impl_->RunEncoder(std::move(request), std::move(done));
 }
 
 void Engine::Generate(GenerateRequest request, std::shared_ptr<TokenSink> sink) {

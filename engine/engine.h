@@ -86,6 +86,12 @@ struct ModelDescription {
   std::map<std::string, std::string> prompts;  // prefixes by name
   bool can_encode = false;
   bool can_generate = false;
+  bool can_fill_mask = false;
+  bool can_classify = false;
+  bool can_answer = false;
+  bool can_rank = false;
+  bool labels_tokens = false;       // Classify gives spans, not labels of whole inputs
+  std::vector<std::string> labels;  // of Classify
 };
 
 struct TokenizedText {
@@ -157,6 +163,16 @@ class Engine {
   // Asynchronous. `done` is called once. A request all of whose inputs are bad fails as a whole.
   using EncodeCallback = absl::AnyInvocable<void(absl::StatusOr<EncodeResult>) &&>;
   void Encode(EncodeRequest request, EncodeCallback done);
+
+  // Asynchronous, as Encode. FAILED_PRECONDITION if the model lacks the head, saying what it has.
+  using FillMaskCallback = absl::AnyInvocable<void(absl::StatusOr<FillMaskResult>) &&>;
+  void FillMask(FillMaskRequest request, FillMaskCallback done);
+  using ClassifyCallback = absl::AnyInvocable<void(absl::StatusOr<ClassifyResult>) &&>;
+  void Classify(ClassifyRequest request, ClassifyCallback done);
+  using RankCallback = absl::AnyInvocable<void(absl::StatusOr<RankResult>) &&>;
+  void Rank(RankRequest request, RankCallback done);
+  using AnswerCallback = absl::AnyInvocable<void(absl::StatusOr<AnswerResult>) &&>;
+  void Answer(AnswerRequest request, AnswerCallback done);
 
   // Asynchronous. The sink's OnDone is called once, whatever happens.
   void Generate(GenerateRequest request, std::shared_ptr<TokenSink> sink);

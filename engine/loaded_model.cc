@@ -3,6 +3,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "engine/base/status_macros.h"
 #include "engine/model/json_object.h"
 #include "engine/tokenizer/tokenizer_folder.h"
@@ -41,6 +42,32 @@ const Tokenizer* OutputTokenizer(const LoadedModel& model) {
   const bool is_shared =
       description.target_vocab_size == 0 || description.target_vocab_size == description.vocab_size;
   return is_shared ? model.tokenizer.get() : nullptr;
+}
+
+absl::StatusOr<std::optional<int32_t>> ReadMaskToken(const Checkpoint& checkpoint,
+                                                     const Tokenizer& tokenizer) {
+  for (const char* file : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    ASSIGN_OR_RETURN(const std::optional<std::string> json, checkpoint.ReadFile(file));
+    if (!json.has_value()) continue;
+    ASSIGN_OR_RETURN(const JsonObject object, JsonObject::Parse(file, *json));
+    if (!object.Has("mask_token")) continue;
+    // An added token is an object with its content, or only that.
+    absl::StatusOr<std::string> token = object.String("mask_token");
+    if (!token.ok()) {
+      ASSIGN_OR_RETURN(const JsonObject added, object.Object("mask_token"));
+      ASSIGN_OR_RETURN(token, added.String("content"));
+    }
+    return tokenizer.TokenToId(*token);
+  }
+  const std::optional<int32_t> id = tokenizer.TokenToId("[MASK]");
+  return id.has_value() ? id : tokenizer.TokenToId("<mask>");
+}
+
+absl::Status CheckHasHead(const ModelDescription& model, bool can, absl::string_view rpc) {
+  if (can) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "model \"", model.name, "\" has no head for ", rpc,
+      "; its heads: ", model.heads.empty() ? "none" : absl::StrJoin(model.heads, ", ")));
 }
 
 absl::Status CheckCanEncode(const ModelDescription& model) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -13,6 +14,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/engine.h"
 #include "engine/generation_config.h"
+#include "engine/model/model_config.h"
 #include "engine/model/pooling.h"
 #include "engine/tokenizer/tokenizer.h"
 
@@ -32,6 +34,9 @@ struct LoadedModel {
   // Of an encoder-decoder's encoder, else 0; the description has the decoder's.
   int32_t num_encoder_layers = 0, num_encoder_heads = 0;
   int64_t max_encode_bytes = 0;  // of one request's results
+  ProblemType problem_type = ProblemType::kUnset;
+  bool raw_rank_scores = false;          // Rank's scores are logits
+  std::optional<int32_t> mask_token_id;  // of the tokenizer
 
   // Requests that were taken and have not ended.
   std::atomic<int64_t> num_in_flight{0};
@@ -68,9 +73,17 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> ReadTargetTokenizer(const Checkpoint&
 // The tokenizer of what the model writes; null if there is none.
 const Tokenizer* OutputTokenizer(const LoadedModel& model);
 
+// The id of the mask token: tokenizer_config.json or special_tokens_map.json name it, or it is
+// "[MASK]" or "<mask>". Nothing if the tokenizer has none of these.
+absl::StatusOr<std::optional<int32_t>> ReadMaskToken(const Checkpoint& checkpoint,
+                                                     const Tokenizer& tokenizer);
+
 // FAILED_PRECONDITION that says what the model serves instead.
 absl::Status CheckCanEncode(const ModelDescription& model);
 absl::Status CheckCanGenerate(const ModelDescription& model);
+
+// OK if the model `can` serve `rpc`, else FAILED_PRECONDITION that lists the heads it has.
+absl::Status CheckHasHead(const ModelDescription& model, bool can, absl::string_view rpc);
 
 // OK, or FAILED_PRECONDITION: text needs a tokenizer.
 absl::Status CheckHasTokenizer(const LoadedModel& model);

@@ -114,6 +114,15 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
         description.languages.push_back(language);
     }
   }
+  description.can_fill_mask = transformer->has_head(HeadKind::kMaskedLanguageModel);
+  description.can_answer = transformer->has_head(HeadKind::kQuestionAnswering);
+  description.labels_tokens = transformer->has_head(HeadKind::kTokenClassification);
+  const bool labels_inputs = transformer->has_head(HeadKind::kSequenceClassification);
+  description.can_classify = labels_inputs || description.labels_tokens;
+  if (description.can_classify) description.labels = config.labels;
+  description.can_rank = labels_inputs && config.labels.size() == 1;
+  model->problem_type = config.problem_type;
+  model->raw_rank_scores = config.raw_rank_scores;
   model->hidden_size = config.hidden_size;
   model->type_vocab_size = config.type_vocab_size;
   if (has_sources) {

@@ -26,6 +26,8 @@ class Network {
   virtual ConstMatrix Forward(const Batch& batch, HiddenStateObserver observer) = 0;
   virtual Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) = 0;
   virtual ConstMatrix SourceWeights() { return {}; }
+  virtual void HeadLogits(HeadKind kind, ConstMatrix hidden, absl::Span<const int32_t> rows,
+                          Head::LogitsVisitor visit) = 0;
 
   // Runs the encoder over the packed `sources`, each of which is one sequence, and stores the keys
   // and values that every decoder layer's cross-attention has of it into its source_blocks.
@@ -51,6 +53,10 @@ class TransformerNetwork : public Network {
   ConstMatrix SourceWeights() override { return transformer_.SourceWeights(); }
   void EncodeSources(const Batch& sources) override {
     transformer_.EncodeSources(sources, *cache_);
+  }
+  void HeadLogits(HeadKind kind, ConstMatrix hidden, absl::Span<const int32_t> rows,
+                  Head::LogitsVisitor visit) override {
+    transformer_.HeadLogits(kind, hidden, rows, visit);
   }
 
  private:

@@ -109,6 +109,147 @@ struct EncodeResult {
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
+// What the heads of encoders say. As of Encode: an input that is bad fails alone, with a status of
+// its own; a request fails as a whole if every input is bad, or it is itself.
+
+// A part of a text, half-open, in bytes of UTF-8 and in code points.
+struct TextSpan {
+  int32_t byte_begin = 0, byte_end = 0;
+  int32_t char_begin = 0, char_end = 0;
+};
+
+using FillMaskInput = std::variant<std::string, TokenIds>;
+
+struct FillMaskRequest {
+  std::string model;
+  std::vector<FillMaskInput> inputs;  // each has the model's mask token at least once
+  int32_t top_k = 5;                  // candidates for each mask; [1, 1000]
+  std::vector<std::string> targets;   // score these alone, each one token; empty: all tokens
+  Truncation truncation;
+  std::shared_ptr<RequestControl> control;
+};
+
+struct MaskCandidate {
+  int32_t id = 0;
+  std::string token;  // its text
+  float score = 0;    // its probability among all of the vocabulary, with targets as well
+};
+
+struct FilledMask {
+  int32_t token_index = 0;
+  std::vector<MaskCandidate> candidates;  // the best first
+};
+
+struct FilledInput {
+  absl::Status status;
+  std::vector<FilledMask> masks;  // in the order of the text
+  int32_t num_tokens = 0;
+  int32_t original_tokens = 0;
+};
+
+struct FillMaskResult {
+  std::vector<FilledInput> inputs;
+  RequestUsage usage;
+  RequestTimings timings;
+};
+
+using ClassifyInput = EncodeInput;
+
+enum class TokenAggregation : uint8_t { kNone, kEntity };
+
+struct ClassifyRequest {
+  std::string model;
+  std::vector<ClassifyInput> inputs;
+  std::optional<int32_t> top_k;  // >= 1; unset: all of an input's labels, the best of a token's
+  bool raw_scores = false;       // logits
+  std::optional<TokenAggregation> aggregation;  // of models that label tokens alone
+  Truncation truncation;
+  std::shared_ptr<RequestControl> control;
+};
+
+struct LabelScore {
+  std::string label;
+  float score = 0;
+};
+
+struct LabeledSpan {
+  std::vector<LabelScore> labels;  // the best first
+  TextSpan span;                   // empty where the input was token ids
+  std::string text;
+};
+
+struct ClassifiedInput {
+  absl::Status status;
+  std::vector<LabelScore> labels;  // the best first; of a model that labels inputs
+  std::vector<LabeledSpan> spans;  // in the order of the text; of a model that labels tokens
+  int32_t num_tokens = 0;
+  int32_t original_tokens = 0;
+};
+
+struct ClassifyResult {
+  std::vector<ClassifiedInput> inputs;
+  RequestUsage usage;
+  RequestTimings timings;
+};
+
+struct RankRequest {
+  std::string model;
+  std::string query;
+  std::vector<std::string> documents;
+  std::optional<int32_t> top_n;  // >= 1; unset: all
+  bool raw_scores = false;       // logits
+  Truncation truncation;         // of the documents; a query is never cut
+  std::shared_ptr<RequestControl> control;
+};
+
+struct RankedDocument {
+  int32_t index = 0;  // in RankRequest::documents
+  absl::Status status;
+  float score = 0;
+  int32_t num_tokens = 0;
+  int32_t original_tokens = 0;
+};
+
+struct RankResult {
+  std::vector<RankedDocument> documents;  // the best first, at most top_n; then all that failed
+  RequestUsage usage;
+  RequestTimings timings;
+};
+
+struct AnswerInput {
+  std::string question;
+  std::string context;  // of any length: it is read in overlapping windows
+};
+
+struct AnswerRequest {
+  std::string model;
+  std::vector<AnswerInput> inputs;
+  int32_t top_k = 1;                             // [1, 100]
+  int32_t max_answer_tokens = 15;                // >= 1
+  std::optional<int32_t> window_overlap_tokens;  // >= 0; unset: 128, or half of a small window
+  bool allow_no_answer = false;
+  std::shared_ptr<RequestControl> control;
+};
+
+struct AnswerSpan {
+  std::string text;
+  float score = 0;
+  std::optional<TextSpan> span;  // of the context; unset for "no answer"
+};
+
+struct AnsweredInput {
+  absl::Status status;
+  std::vector<AnswerSpan> answers;  // the best first
+  int32_t num_tokens = 0;           // over all windows
+};
+
+struct AnswerResult {
+  std::vector<AnsweredInput> inputs;
+  RequestUsage usage;
+  RequestTimings timings;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Generate.
 
 struct SamplingParams {

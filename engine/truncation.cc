@@ -39,10 +39,10 @@ void KeepWhere(const std::vector<bool>& keep, std::vector<bool>& values) {
   values = std::move(result);
 }
 
-}  // namespace
+enum class Cut : uint8_t { kLongestFirst, kSecond };
 
-absl::Status Truncate(const Truncation& truncation, int64_t limit, absl::string_view what,
-                      Encoding& encoding) {
+absl::Status TruncateTexts(Cut cut, const Truncation& truncation, int64_t limit,
+                           absl::string_view what, Encoding& encoding) {
   if (truncation.max_tokens.has_value() && *truncation.max_tokens < limit) {
     limit = *truncation.max_tokens;
     what = "truncation.max_tokens is";
@@ -64,9 +64,19 @@ absl::Status Truncate(const Truncation& truncation, int64_t limit, absl::string_
     return absl::InvalidArgumentError(
         absl::StrCat("the special tokens alone are ", num_special, "; ", what, " ", limit));
   }
+  if (cut == Cut::kSecond && room <= lengths[0]) {
+    return absl::InvalidArgumentError(absl::StrCat("the first text, which is not cut, takes ",
+                                                   lengths[0], " tokens, and ", num_special,
+                                                   " are special; ", what, " ", limit));
+  }
   const bool is_pair = lengths[1] > 0;
-  const auto [keep_first, keep_second] =
-      is_pair ? LongestFirst(lengths[0], lengths[1], room) : std::pair<int64_t, int64_t>(room, 0);
+  std::pair<int64_t, int64_t> keeps(room, 0);
+  if (cut == Cut::kSecond) {
+    keeps = {lengths[0], room - lengths[0]};
+  } else if (is_pair) {
+    keeps = LongestFirst(lengths[0], lengths[1], room);
+  }
+  const auto [keep_first, keep_second] = keeps;
   const int64_t kept_lengths[2] = {std::min(keep_first, lengths[0]),
                                    std::min(keep_second, lengths[1])};
 
@@ -86,6 +96,18 @@ absl::Status Truncate(const Truncation& truncation, int64_t limit, absl::string_
   KeepWhere(keep, encoding.sequence_ids);
   KeepWhere(keep, encoding.special_tokens_mask);
   return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Truncate(const Truncation& truncation, int64_t limit, absl::string_view what,
+                      Encoding& encoding) {
+  return TruncateTexts(Cut::kLongestFirst, truncation, limit, what, encoding);
+}
+
+absl::Status TruncateSecond(const Truncation& truncation, int64_t limit, absl::string_view what,
+                            Encoding& encoding) {
+  return TruncateTexts(Cut::kSecond, truncation, limit, what, encoding);
 }
 
 }  // namespace attendant::engine

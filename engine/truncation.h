@@ -17,6 +17,10 @@ namespace attendant::engine {
 absl::Status Truncate(const Truncation& truncation, int64_t limit, absl::string_view what,
                       Encoding& encoding);
 
+// The same for a pair of which only the second text may be cut, and keeps a token at least.
+absl::Status TruncateSecond(const Truncation& truncation, int64_t limit, absl::string_view what,
+                            Encoding& encoding);
+
 }  // namespace attendant::engine
 
 #endif  // ATTENDANT_ENGINE_TRUNCATION_H_

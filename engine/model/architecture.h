@@ -2,6 +2,7 @@
 #define ATTENDANT_ENGINE_MODEL_ARCHITECTURE_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -48,6 +49,7 @@ enum class WeightRole : uint8_t {
   kPositionBuffer,  // a whole tensor's name: positions that would else be computed
   kTypeEmbedding,
   kEmbeddingNorm,
+  kEmbeddingProjection,  // from embedding_size to hidden_size, behind the norm
   kRelativeBias,  // one value for each bucket of distances and each head, shared by all layers
   kQuery,
   kKey,
@@ -90,6 +92,8 @@ struct ConfigKeys {
   absl::string_view num_attention_heads = "num_attention_heads";
   absl::string_view num_key_value_heads = "";  // as many as there are queries' heads
   absl::string_view head_dim = "";             // hidden_size / num_attention_heads
+  absl::string_view embedding_size = "";       // hidden_size
+  absl::string_view num_hidden_groups = "";    // as many as there are layers
   absl::string_view intermediate_size = "intermediate_size";
   absl::string_view max_position_embeddings = "max_position_embeddings";
   absl::string_view norm_eps = "layer_norm_eps";
@@ -103,14 +107,38 @@ struct FixedSetting {
   absl::string_view json_value;
 };
 
-// A head that a checkpoint may carry beside the stack, known by one of its tensors.
-struct HeadTensor {
-  absl::string_view head;
+// What a head says of the hidden states.
+enum class HeadKind : uint8_t {
+  kMaskedLanguageModel,     // of a token: a logit for each token that could stand there
+  kSequenceClassification,  // of an input, by its first token: a logit for each label
+  kTokenClassification,     // of a token: a logit for each label
+  kQuestionAnswering,       // of a token: that the answer starts there, and that it ends there
+};
+
+// Between a head's transform and what follows. kConfig: what config.json says for the layers.
+enum class HeadActivation : uint8_t { kConfig, kGelu, kRelu, kTanh };
+
+// A head that a checkpoint may carry beside the stack, known by one of its tensors. What it
+// computes is output(norm(activation(transform(x)))), where transform and norm may be absent. Names
+// are without ".weight" and ".bias", and stand in the checkpoint as they are or behind the prefix.
+struct HeadSpec {
+  absl::string_view name;
   absl::string_view tensor;
 
   // Where two heads share a tensor's name: a part of the class in config.json's `architectures`
   // that tells them apart.
   absl::string_view class_part = "";
+
+  // Unset: the head is named, and not computed.
+  std::optional<HeadKind> kind = std::nullopt;
+  absl::string_view output = "";
+  absl::string_view transform = "";
+  HeadActivation activation = HeadActivation::kConfig;
+  absl::string_view norm = "";
+
+  // Where the output's bias is not found beside it: the whole name of its tensor. A masked language
+  // model's output may be absent itself: it is then tied to the token embeddings.
+  absl::string_view output_bias = "";
 };
 
 // An encoder-decoder is a decoder's row that names its encoder's, a row of its own that is read
@@ -131,6 +159,9 @@ struct ArchitectureSpec {
 
   // The first rows of the position table that no token reads.
   int32_t position_offset = 0;
+
+  // Whether max_position_embeddings of config.json counts those rows.
+  bool counts_position_offset = false;
 
   // Whether scores are multiplied by 1/sqrt(head_dim).
   bool scaled_scores = true;
@@ -156,7 +187,7 @@ struct ArchitectureSpec {
 
   // The roles of `weight_names` that this row of the family lacks.
   absl::Span<const WeightRole> absent_roles;
-  absl::Span<const HeadTensor> heads;
+  absl::Span<const HeadSpec> heads;
 
   // A part of the class, in config.json's `architectures`, that has the language-model head.
   absl::string_view language_model_class = "ForCausalLM";

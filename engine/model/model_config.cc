@@ -1,8 +1,12 @@
 #include "engine/model/model_config.h"
 
+#include <map>
 #include <optional>
 
 #include "absl/status/status.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "engine/base/status_macros.h"
@@ -22,6 +26,7 @@ constexpr int32_t kMaxHeads = 1 << 10;
 constexpr int32_t kMaxHeadDim = 1 << 10;
 constexpr int32_t kMaxPositions = 1 << 24;
 constexpr int32_t kMaxTypes = 1 << 16;
+constexpr int32_t kMaxLabels = 1 << 16;
 constexpr float kMaxRopeTheta = 1e12f;
 constexpr float kMaxRopeFactor = 1e6f;
 constexpr int32_t kMaxRelativeBuckets = 1 << 12;
@@ -174,6 +179,72 @@ absl::Status CheckTables(const JsonObject& json, const ArchitectureSpec& spec,
                    kMaxTableValues / values_a_position, " rows at this width"));
 }
 
+// id2label names the labels by their numbers, which are all of 0 to n - 1; without it there are
+// num_labels of them, two if nothing is said.
+absl::Status ReadLabels(const JsonObject& json, ModelConfig& config) {
+  using Names = std::map<std::string, std::string>;
+  ASSIGN_OR_RETURN(const Names names, json.StringMap("id2label"));
+  if (names.empty()) {
+    ASSIGN_OR_RETURN(const int32_t count, json.Int("num_labels", 1, kMaxLabels, 2));
+    for (int32_t i = 0; i < count; ++i) config.labels.push_back(absl::StrCat("LABEL_", i));
+    return absl::OkStatus();
+  }
+  if (names.size() > kMaxLabels) {
+    return absl::InvalidArgumentError(absl::StrCat(json.Name("id2label"), " has ", names.size(),
+                                                   " entries; at most ", kMaxLabels));
+  }
+  config.labels.resize(names.size());
+  std::vector<bool> is_named(names.size(), false);
+  for (const auto& [number, name] : names) {
+    size_t index = 0;
+    if (!absl::SimpleAtoi(number, &index) || index >= names.size() || is_named[index]) {
+      return absl::InvalidArgumentError(absl::StrCat(json.Name("id2label"), " names the label \"",
+                                                     absl::CEscape(number), "\"; its ",
+                                                     names.size(), " labels are numbered from 0"));
+    }
+    is_named[index] = true;
+    config.labels[index] = name;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadProblemType(const JsonObject& json, ModelConfig& config) {
+  ASSIGN_OR_RETURN(const std::string type, json.String("problem_type", ""));
+  if (type.empty()) return absl::OkStatus();
+  if (type == "regression") {
+    config.problem_type = ProblemType::kRegression;
+  } else if (type == "single_label_classification") {
+    config.problem_type = ProblemType::kSingleLabel;
+  } else if (type == "multi_label_classification") {
+    config.problem_type = ProblemType::kMultiLabel;
+  } else {
+    return absl::UnimplementedError(
+        absl::StrCat(json.Name("problem_type"), " is ", json.Text("problem_type"),
+                     "; regression, single_label_classification and multi_label_classification are "
+                     "built"));
+  }
+  return absl::OkStatus();
+}
+
+// What sentence-transformers puts on a cross-encoder's one logit: a sigmoid, or nothing.
+absl::Status ReadRankActivation(const JsonObject& json, ModelConfig& config) {
+  std::string name;
+  if (json.Has("sentence_transformers")) {
+    ASSIGN_OR_RETURN(const JsonObject settings, json.Object("sentence_transformers"));
+    ASSIGN_OR_RETURN(name, settings.String("activation_fn", ""));
+  } else {
+    ASSIGN_OR_RETURN(name, json.String("sbert_ce_default_activation_function", ""));
+  }
+  if (absl::EndsWith(name, ".Identity")) {
+    config.raw_rank_scores = true;
+  } else if (!name.empty() && !absl::EndsWith(name, ".Sigmoid")) {
+    return absl::UnimplementedError(absl::StrCat(
+        json.Name("the cross-encoder's activation"), " is ", absl::CEscape(name.substr(0, 100)),
+        "; torch.nn.modules.activation.Sigmoid and torch.nn.modules.linear.Identity are built"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckDivides(const JsonObject& json, absl::string_view divisor_key, int32_t divisor,
                           absl::string_view key, int32_t value) {
   if (value % divisor == 0) return absl::OkStatus();
@@ -222,6 +293,21 @@ absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view config_json,
   ASSIGN_OR_RETURN(
       config.max_position_embeddings,
       json.Int(FindKey(json, keys.max_position_embeddings), 1, kMaxPositions, positions));
+  if (spec.counts_position_offset) {
+    if (config.max_position_embeddings <= spec.position_offset) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(json.Name(FindKey(json, keys.max_position_embeddings)), " is ",
+                       config.max_position_embeddings, "; more than ", spec.position_offset,
+                       ", the positions that no token has"));
+    }
+    config.max_position_embeddings -= spec.position_offset;
+  }
+  ASSIGN_OR_RETURN(config.embedding_size,
+                   json.Int(keys.embedding_size, 1, kMaxHiddenSize, config.hidden_size));
+  ASSIGN_OR_RETURN(
+      config.num_hidden_groups,
+      json.Int(keys.num_hidden_groups, 1, config.num_hidden_layers,
+               spec.Has(WeightRole::kEmbeddingProjection) ? 1 : config.num_hidden_layers));
   // GPT-2's n_inner is null for the usual four times the width.
   ASSIGN_OR_RETURN(config.intermediate_size,
                    json.Int(FindKey(json, keys.intermediate_size), 1, kMaxIntermediateSize,
@@ -246,6 +332,11 @@ absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view config_json,
   }
   if (spec.Has(WeightRole::kTypeEmbedding)) {
     ASSIGN_OR_RETURN(config.type_vocab_size, json.Int("type_vocab_size", 1, kMaxTypes));
+  }
+  if (spec.stack == Stack::kEncoder) {
+    RETURN_IF_ERROR(ReadLabels(json, config));
+    RETURN_IF_ERROR(ReadProblemType(json, config));
+    RETURN_IF_ERROR(ReadRankActivation(json, config));
   }
   if (spec.bias == BiasKind::kConfig) {
     ASSIGN_OR_RETURN(config.attention_bias, json.Bool("attention_bias", false));

@@ -22,6 +22,10 @@ struct RopeScaling {
   int32_t original_max_position_embeddings = 0;
 };
 
+// "problem_type" of config.json: what the scores of a classifier's labels are. kUnset: a sigmoid
+// for one label, and else a softmax.
+enum class ProblemType : uint8_t { kUnset, kRegression, kSingleLabel, kMultiLabel };
+
 // The sizes of one stack of a model, by the names that config.json gives them (a family's own
 // spellings, such as GPT-2's n_embd, are settled by its architecture).
 struct ModelConfig {
@@ -29,12 +33,14 @@ struct ModelConfig {
   std::vector<std::string> architectures;  // the classes it was saved from: "LlamaForCausalLM"
   int32_t vocab_size = 0;
   int32_t hidden_size = 0;
+  int32_t embedding_size = 0;  // of all embedding tables; hidden_size unless they are projected
   int32_t num_hidden_layers = 0;
+  int32_t num_hidden_groups = 0;  // layers that share their weights are one group
   int32_t num_attention_heads = 0;
   int32_t num_key_value_heads = 0;
   int32_t head_dim = 0;
   int32_t intermediate_size = 0;
-  int32_t max_position_embeddings = 0;
+  int32_t max_position_embeddings = 0;  // that tokens can have
   int32_t type_vocab_size = 0;
   float norm_eps = 1e-12f;  // layer_norm_eps, layer_norm_epsilon or rms_norm_eps
   float rope_theta = 10000.0f;
@@ -47,6 +53,9 @@ struct ModelConfig {
   int32_t relative_attention_num_buckets = 0;
   int32_t relative_attention_max_distance = 0;
   bool tie_word_embeddings = true;
+  std::vector<std::string> labels;  // id2label, else LABEL_0 ...; encoders only
+  ProblemType problem_type = ProblemType::kUnset;
+  bool raw_rank_scores = false;  // a cross-encoder's scores are its logits, not their sigmoid
   bool attention_bias = false;
   bool mlp_bias = false;
 };

@@ -78,6 +78,20 @@ bool HasLanguageModelHead(const Checkpoint& checkpoint, const ArchitectureSpec& 
          checkpoint.TensorShape(TensorName(FindHeadName(checkpoint, spec), "weight")).has_value();
 }
 
+// What the checkpoint calls a tensor that a head reads: `name` with `suffix`, behind the prefix if
+// it belongs to the stack, as the pooler does.
+std::string HeadTensorName(const Checkpoint& checkpoint, const ArchitectureSpec& spec,
+                           absl::string_view name, absl::string_view suffix = "") {
+  const std::string prefixed = absl::StrCat(spec.prefix, name, suffix);
+  return checkpoint.TensorShape(prefixed) ? prefixed : absl::StrCat(name, suffix);
+}
+
+bool HasHead(const Checkpoint& checkpoint, const ArchitectureSpec& spec, const ModelConfig& config,
+             const HeadSpec& head) {
+  return checkpoint.TensorShape(HeadTensorName(checkpoint, spec, head.tensor)).has_value() &&
+         (head.class_part.empty() || SavedFrom(config, head.class_part));
+}
+
 struct EmbeddingOptions {
   int64_t first_row = 0;  // rows before it are dropped
   float scale = 1.0f;
@@ -104,14 +118,19 @@ class WeightReader {
     num_elements_of_all_ = std::exchange(num_elements_, 0);
     weights_ = ModelWeights();
     RETURN_IF_ERROR(ReadEmbeddings());
-    weights_.layers.resize(config_.num_hidden_layers);
-    for (int32_t layer = 0; layer < config_.num_hidden_layers; ++layer) {
+    weights_.layers.resize(config_.num_hidden_groups);
+    for (int32_t layer = 0; layer < config_.num_hidden_groups; ++layer) {
       RETURN_IF_ERROR(ReadLayer(layer, weights_.layers[layer]));
     }
     if (Has(WeightRole::kFinalNorm)) {
       ASSIGN_OR_RETURN(weights_.final_norm, ReadNorm(NameOf(WeightRole::kFinalNorm)));
     }
     RETURN_IF_ERROR(ReadLanguageModelHead());
+    for (const HeadSpec& head : spec_.heads) {
+      if (!head.kind || !HasHead(checkpoint_, spec_, config_, head)) continue;
+      ASSIGN_OR_RETURN(HeadWeights weights, ReadHead(head));
+      weights_.heads.push_back(std::move(weights));
+    }
     return std::move(weights_);
   }
 
@@ -196,7 +215,13 @@ class WeightReader {
           ReadEmbedding(WeightRole::kTypeEmbedding, config_.type_vocab_size, DataType::kFloat32));
     }
     if (spec_.Has(WeightRole::kEmbeddingNorm)) {
-      ASSIGN_OR_RETURN(weights_.embedding_norm, ReadNorm(NameOf(WeightRole::kEmbeddingNorm)));
+      ASSIGN_OR_RETURN(weights_.embedding_norm,
+                       ReadNorm(NameOf(WeightRole::kEmbeddingNorm), config_.embedding_size));
+    }
+    if (spec_.Has(WeightRole::kEmbeddingProjection)) {
+      ASSIGN_OR_RETURN(weights_.embedding_projection,
+                       ReadLinear(0, {{WeightRole::kEmbeddingProjection, config_.hidden_size}},
+                                  config_.embedding_size, /*has_bias=*/true, Activation::kNone));
     }
     return absl::OkStatus();
   }
@@ -330,16 +355,63 @@ class WeightReader {
     return absl::OkStatus();
   }
 
+  absl::StatusOr<HeadWeights> ReadHead(const HeadSpec& spec) {
+    HeadWeights head{.kind = *spec.kind};
+    const bool is_masked_lm = spec.kind == HeadKind::kMaskedLanguageModel;
+    const int64_t width = is_masked_lm ? config_.embedding_size : config_.hidden_size;
+    if (!spec.transform.empty()) {
+      Activation activation = config_.activation;
+      if (spec.activation == HeadActivation::kGelu) activation = Activation::kGeluErf;
+      if (spec.activation == HeadActivation::kRelu) activation = Activation::kRelu;
+      if (spec.activation == HeadActivation::kTanh) activation = Activation::kNone;
+      head.has_tanh = spec.activation == HeadActivation::kTanh;
+      const std::string weight = HeadTensorName(checkpoint_, spec_, spec.transform, ".weight");
+      const std::string bias = HeadTensorName(checkpoint_, spec_, spec.transform, ".bias");
+      matrix_.clear();
+      bias_.clear();
+      RETURN_IF_ERROR(ReadTensor(weight, {width, config_.hidden_size}, matrix_));
+      RETURN_IF_ERROR(ReadTensor(bias, {width}, bias_));
+      ASSIGN_OR_RETURN(head.transform, Pack(weight, 0, width, config_.hidden_size, activation));
+    }
+    if (!spec.norm.empty()) {
+      ASSIGN_OR_RETURN(head.norm, ReadNorm(std::string(spec.norm), width));
+    }
+    ASSIGN_OR_RETURN(head.output, ReadHeadOutput(spec, width));
+    return head;
+  }
+
+  absl::StatusOr<Linear> ReadHeadOutput(const HeadSpec& spec, int64_t width) {
+    int64_t num_outputs = static_cast<int64_t>(config_.labels.size());
+    if (spec.kind == HeadKind::kMaskedLanguageModel) num_outputs = config_.vocab_size;
+    if (spec.kind == HeadKind::kQuestionAnswering) num_outputs = 2;
+
+    std::string weight = absl::StrCat(spec.output, ".weight");
+    const bool tied = spec.kind == HeadKind::kMaskedLanguageModel && config_.tie_word_embeddings &&
+                      !checkpoint_.TensorShape(weight);
+    if (tied) weight = TensorName(NameOf(WeightRole::kTokenEmbedding), "weight");
+    std::string bias = absl::StrCat(spec.output, ".bias");
+    if (!spec.output_bias.empty() && checkpoint_.TensorShape(spec.output_bias)) {
+      bias = std::string(spec.output_bias);
+    }
+
+    const int64_t num_parameters = weights_.num_parameters;
+    matrix_.clear();
+    bias_.clear();
+    RETURN_IF_ERROR(ReadTensor(weight, {num_outputs, width}, matrix_));
+    if (tied) weights_.num_parameters = num_parameters;
+    RETURN_IF_ERROR(ReadTensor(bias, {num_outputs}, bias_));
+    return Pack(weight, 0, num_outputs, width, Activation::kNone);
+  }
+
   absl::StatusOr<EmbeddingTable> ReadEmbedding(WeightRole role, int64_t num_rows, DataType dtype,
                                                const EmbeddingOptions& options = {}) {
-    const int64_t hidden = config_.hidden_size;
+    const int64_t size = config_.embedding_size;
     matrix_.clear();
     RETURN_IF_ERROR(ReadTensor(TensorName(NameOf(role), "weight"),
-                               {options.first_row + num_rows, hidden}, matrix_));
+                               {options.first_row + num_rows, size}, matrix_));
     if (mode_ == Mode::kCheck) return EmbeddingTable();
     Scale(options.scale);
-    return KeepTable(ConstMatrix(matrix_.data() + options.first_row * hidden, num_rows, hidden),
-                     dtype);
+    return KeepTable(ConstMatrix(matrix_.data() + options.first_row * size, num_rows, size), dtype);
   }
 
   EmbeddingTable KeepTable(ConstMatrix values, DataType dtype) {
@@ -403,23 +475,28 @@ class WeightReader {
   }
 
   absl::StatusOr<NormWeights> ReadNorm(const std::string& name) {
+    return ReadNorm(name, config_.hidden_size);
+  }
+
+  absl::StatusOr<NormWeights> ReadNorm(const std::string& name, int64_t size) {
     NormWeights norm;
-    RETURN_IF_ERROR(ReadNormVector(name, ".weight", ".gamma", norm.weight));
+    RETURN_IF_ERROR(ReadNormVector(name, ".weight", ".gamma", size, norm.weight));
     const bool no_bias = spec_.norm == NormKind::kRmsNorm ||
                          (spec_.bias == BiasKind::kStored && !HasBias(name, false));
     if (!no_bias) {
-      RETURN_IF_ERROR(ReadNormVector(name, ".bias", ".beta", norm.bias));
+      RETURN_IF_ERROR(ReadNormVector(name, ".bias", ".beta", size, norm.bias));
     }
     return norm;
   }
 
   // Checkpoints that came from TensorFlow still say gamma and beta.
   absl::Status ReadNormVector(const std::string& name, absl::string_view suffix,
-                              absl::string_view legacy_suffix, std::vector<float>& values) {
+                              absl::string_view legacy_suffix, int64_t size,
+                              std::vector<float>& values) {
     const std::string tensor = absl::StrCat(name, suffix);
     const std::string legacy = absl::StrCat(name, legacy_suffix);
     const bool is_legacy = !checkpoint_.TensorShape(tensor) && checkpoint_.TensorShape(legacy);
-    return ReadTensor(is_legacy ? legacy : tensor, {config_.hidden_size}, values);
+    return ReadTensor(is_legacy ? legacy : tensor, {size}, values);
   }
 
   // Appends a linear layer's weights to `matrix_` as [out_features, in_features].
@@ -500,15 +577,8 @@ std::vector<std::string> FindHeads(const Checkpoint& checkpoint, const Architect
                                    const ModelConfig& config) {
   std::vector<std::string> heads;
   if (HasLanguageModelHead(checkpoint, spec, config)) heads.push_back("lm");
-  for (const HeadTensor& head : spec.heads) {
-    // The pooler belongs to the stack, and has its prefix.
-    if (!checkpoint.TensorShape(head.tensor) &&
-        !checkpoint.TensorShape(absl::StrCat(spec.prefix, head.tensor))) {
-      continue;
-    }
-    if (head.class_part.empty() || SavedFrom(config, head.class_part)) {
-      heads.emplace_back(head.head);
-    }
+  for (const HeadSpec& head : spec.heads) {
+    if (HasHead(checkpoint, spec, config, head)) heads.emplace_back(head.name);
   }
   std::sort(heads.begin(), heads.end());
   return heads;

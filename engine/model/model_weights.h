@@ -51,19 +51,36 @@ struct LayerWeights {
   NormWeights feed_forward_norm;
 };
 
+// A head as its HeadSpec describes it.
+struct HeadWeights {
+  HeadKind kind = HeadKind::kMaskedLanguageModel;
+  std::optional<Linear> transform;  // its activation included, unless it is tanh
+  bool has_tanh = false;            // behind the transform
+  std::optional<NormWeights> norm;
+  Linear output;
+};
+
 struct ModelWeights {
   EmbeddingTable token_embedding;
   std::optional<EmbeddingTable> position_embedding;
   std::optional<EmbeddingTable> type_embedding;
   std::optional<NormWeights> embedding_norm;
-  std::vector<float> relative_bias;  // RelativeBiasByDistance; empty without
-  std::vector<LayerWeights> layers;
+  std::optional<Linear> embedding_projection;  // [hidden_size, embedding_size]
+  std::vector<float> relative_bias;            // RelativeBiasByDistance; empty without
+  std::vector<LayerWeights> layers;            // one for each group of layers that share them
   std::optional<NormWeights> final_norm;
   std::optional<Linear> language_model_head;
+  std::vector<HeadWeights> heads;  // of the kinds that are computed
 
   int64_t num_parameters = 0;  // a tied head counts once
   int64_t packed_bytes = 0;
   int32_t num_reference_kernels = 0;  // linear layers for which oneDNN has only reference code
+
+  // The weights of layer `index` of `num_hidden_layers`: groups follow each other, as even in size
+  // as may be.
+  const LayerWeights& Layer(int32_t index, int32_t num_hidden_layers) const {
+    return layers[int64_t{index} * static_cast<int64_t>(layers.size()) / num_hidden_layers];
+  }
 };
 
 struct LoadWeightsOptions {

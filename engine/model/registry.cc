@@ -10,8 +10,9 @@
 namespace attendant::engine {
 namespace {
 
-std::array<absl::Span<const ArchitectureSpec>, 6> Families() {
-  return {BartFamily(), BertFamily(), GptFamily(), LlamaFamily(), T5Family(), TransformerFamily()};
+std::array<absl::Span<const ArchitectureSpec>, 9> Families() {
+  return {AlbertFamily(), BartFamily(),    BertFamily(), DistilBertFamily(), GptFamily(),
+          LlamaFamily(),  RobertaFamily(), T5Family(),   TransformerFamily()};
 }
 
 }  // namespace

@@ -30,7 +30,21 @@ struct Transformer::Impl {
         cross_attention(spec, this->config, options.dtype, options.max_batch_tokens),
         workspace(spec, this->config, options.max_batch_tokens,
                   this->encoder == nullptr ? 0 : options.max_source_tokens, options.max_logit_rows,
-                  this->weights.language_model_head.has_value()) {}
+                  this->weights.language_model_head.has_value()) {
+    for (HeadWeights& head : this->weights.heads) {
+      computed_heads.emplace_back(std::move(head), this->config);
+    }
+    this->weights.heads.clear();
+  }
+
+  const LayerWeights& Layer(int32_t index) const {
+    return weights.Layer(index, config.num_hidden_layers);
+  }
+  const Head* FindHead(HeadKind kind) const {
+    const auto it = std::find_if(computed_heads.begin(), computed_heads.end(),
+                                 [kind](const Head& head) { return head.kind() == kind; });
+    return it == computed_heads.end() ? nullptr : &*it;
+  }
 
   void Embed(const Batch& batch, Matrix hidden);
   void RunLayer(int32_t layer, Matrix hidden);
@@ -41,30 +55,36 @@ struct Transformer::Impl {
   const ArchitectureSpec& spec;
   const ModelConfig config;
   const std::vector<std::string> heads;
-  const ModelWeights weights;
+  ModelWeights weights;
   const TransformerOptions options;
   KernelContext& context;
   const std::unique_ptr<Transformer> encoder;
   SelfAttention attention;
   CrossAttention cross_attention;
   Workspace workspace;
+  std::vector<Head> computed_heads;
 };
 
 void Transformer::Impl::Embed(const Batch& batch, Matrix hidden) {
-  weights.token_embedding.Gather(context, batch.token_ids, hidden);
+  const Matrix embedded =
+      weights.embedding_projection ? workspace.embedding(batch.num_tokens()) : hidden;
+  weights.token_embedding.Gather(context, batch.token_ids, embedded);
   if (weights.position_embedding) {
-    weights.position_embedding->GatherAdd(context, batch.positions, hidden);
+    weights.position_embedding->GatherAdd(context, batch.positions, embedded);
   }
   if (weights.type_embedding) {
     const absl::Span<const int32_t> type_ids =
         batch.type_ids.empty() ? workspace.zeros().first(batch.num_tokens()) : batch.type_ids;
-    weights.type_embedding->GatherAdd(context, type_ids, hidden);
+    weights.type_embedding->GatherAdd(context, type_ids, embedded);
   }
-  if (weights.embedding_norm) Norm(*weights.embedding_norm, hidden, hidden);
+  if (weights.embedding_norm) Norm(*weights.embedding_norm, embedded, embedded);
+  if (weights.embedding_projection) {
+    weights.embedding_projection->Apply(context, embedded, hidden);
+  }
 }
 
 void Transformer::Impl::RunLayer(int32_t layer, Matrix hidden) {
-  const LayerWeights& layer_weights = weights.layers[layer];
+  const LayerWeights& layer_weights = Layer(layer);
 
   ConstMatrix input = NormBefore(layer_weights.attention_norm, hidden);
   attention.Apply(context, layer_weights, layer, input, workspace, hidden);
@@ -149,6 +169,7 @@ bool Transformer::has_language_model_head() const {
   return impl_->weights.language_model_head.has_value();
 }
 const std::vector<std::string>& Transformer::heads() const { return impl_->heads; }
+bool Transformer::has_head(HeadKind kind) const { return impl_->FindHead(kind) != nullptr; }
 int64_t Transformer::num_parameters() const {
   return impl_->weights.num_parameters + (impl_->encoder ? impl_->encoder->num_parameters() : 0);
 }
@@ -156,7 +177,9 @@ int64_t Transformer::weight_bytes() const {
   return impl_->weights.packed_bytes + (impl_->encoder ? impl_->encoder->weight_bytes() : 0);
 }
 int64_t Transformer::workspace_bytes() const {
-  return impl_->workspace.size_bytes() + (impl_->encoder ? impl_->encoder->workspace_bytes() : 0);
+  int64_t bytes = impl_->workspace.size_bytes();
+  for (const Head& head : impl_->computed_heads) bytes += head.workspace_bytes();
+  return bytes + (impl_->encoder ? impl_->encoder->workspace_bytes() : 0);
 }
 int32_t Transformer::num_reference_kernels() const {
   return impl_->weights.num_reference_kernels +
@@ -178,8 +201,8 @@ void Transformer::EncodeSources(const Batch& sources, KvCache& cache) {
   CHECK(impl.encoder != nullptr) << "only an encoder-decoder has sources";
   const ConstMatrix encoded = impl.encoder->Forward(sources, nullptr);
   for (int32_t layer = 0; layer < impl.config.num_hidden_layers; ++layer) {
-    impl.cross_attention.Store(impl.context, impl.weights.layers[layer], layer, encoded, sources,
-                               cache, impl.workspace);
+    impl.cross_attention.Store(impl.context, impl.Layer(layer), layer, encoded, sources, cache,
+                               impl.workspace);
   }
 }
 
@@ -246,6 +269,13 @@ Matrix Transformer::Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) {
   const Matrix logits = impl.workspace.logits(num_rows);
   impl.weights.language_model_head->Apply(impl.context, wanted, logits);
   return logits;
+}
+
+void Transformer::HeadLogits(HeadKind kind, ConstMatrix hidden, absl::Span<const int32_t> rows,
+                             Head::LogitsVisitor visit) {
+  const Head* head = impl_->FindHead(kind);
+  CHECK(head != nullptr) << "the checkpoint has no such head";
+  head->Apply(impl_->context, hidden, rows, visit);
 }
 
 }  // namespace attendant::engine

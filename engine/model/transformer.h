@@ -18,6 +18,7 @@
 #include "engine/kernels/kernel_context.h"
 #include "engine/kv_cache/kv_cache.h"
 #include "engine/model/architecture.h"
+#include "engine/model/heads/head.h"
 #include "engine/model/model_config.h"
 
 namespace attendant::engine {
@@ -52,8 +53,10 @@ class Transformer {
   const ModelConfig& config() const;
   const ArchitectureSpec& spec() const;
   bool has_language_model_head() const;
-  // What the checkpoint carries beside the stack, see FindHeads. Only "lm" is computed.
+  // What the checkpoint carries beside the stack, see FindHeads; and whether it has a head that is
+  // computed.
   const std::vector<std::string>& heads() const;
+  bool has_head(HeadKind kind) const;
 
   // Of an encoder-decoder: of both. Embeddings that the stacks share count for each.
   int64_t num_parameters() const;
@@ -126,6 +129,11 @@ class Transformer {
   // Logits [rows.size(), vocab_size] of the given rows of the hidden states that Forward just
   // returned; valid until the next call. At most max_logit_rows rows; models with a head only.
   Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows);
+
+  // The logits of a head that the checkpoint has, for any number of the hidden states' rows; see
+  // Head::Apply.
+  void HeadLogits(HeadKind kind, ConstMatrix hidden, absl::Span<const int32_t> rows,
+                  Head::LogitsVisitor visit);
 
  private:
   struct Impl;

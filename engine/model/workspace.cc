@@ -29,11 +29,16 @@ Workspace::Workspace(const ArchitectureSpec& spec, const ModelConfig& config, in
   cross_query_ = {query_key_value_.offset_bytes, max_tokens, query};
   const int64_t attention_end = end;
   end = sublayer;
+  if (spec.Has(WeightRole::kEmbeddingProjection)) {
+    embedding_ = allot(max_tokens, config.embedding_size);
+  }
+  const int64_t embedding_end = end;
+  end = sublayer;
   intermediate_ = allot(max_tokens, gates * config.intermediate_size);
   const int64_t feed_forward_end = end;
   end = sublayer;
   cross_key_value_ = allot(max_source_tokens, 2 * key);
-  end = std::max({end, attention_end, feed_forward_end});
+  end = std::max({end, attention_end, feed_forward_end, embedding_end});
   if (has_language_model_head) {
     logit_hidden_ = allot(max_logit_rows, config.hidden_size);
     logits_ = allot(max_logit_rows, config.vocab_size);

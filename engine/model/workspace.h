@@ -23,6 +23,8 @@ class Workspace {
 
   // The residual stream: what the layers read, add to, and hand on.
   Matrix hidden(int32_t num_tokens) { return View(hidden_, num_tokens); }
+  // The embeddings, where they are projected onto it; in the memory of the sublayers.
+  Matrix embedding(int32_t num_tokens) { return View(embedding_, num_tokens); }
   // What a sublayer reads where norms come before it.
   Matrix normed(int32_t num_tokens) { return View(normed_, num_tokens); }
   // Inside the attention sublayer.
@@ -52,7 +54,7 @@ class Workspace {
   Matrix View(const Region& region, int32_t num_rows);
 
   Region hidden_, normed_, query_key_value_, attention_, cross_query_, cross_key_value_;
-  Region intermediate_, logit_hidden_, logits_;
+  Region embedding_, intermediate_, logit_hidden_, logits_;
   AlignedBuffer buffer_;
   std::vector<int32_t> zeros_;
 };

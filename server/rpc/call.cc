@@ -62,6 +62,14 @@ bool Has(const engine::ModelDescription& model, Capability capability) {
       return model.can_generate;
     case Capability::kTokenizer:
       return !model.tokenizer_kind.empty();
+    case Capability::kFillMask:
+      return model.can_fill_mask;
+    case Capability::kClassify:
+      return model.can_classify;
+    case Capability::kRank:
+      return model.can_rank;
+    case Capability::kAnswer:
+      return model.can_answer;
     case Capability::kAny:
       return true;
   }
@@ -76,6 +84,14 @@ absl::string_view Verb(Capability capability) {
       return "generate";
     case Capability::kTokenizer:
       return "tokenize";
+    case Capability::kFillMask:
+      return "fill masks";
+    case Capability::kClassify:
+      return "classify";
+    case Capability::kRank:
+      return "rank";
+    case Capability::kAnswer:
+      return "answer";
     case Capability::kAny:
       return "serve";
   }
@@ -245,6 +261,10 @@ std::vector<std::string> ServedRpcs(const engine::ModelDescription& model) {
   std::vector<std::string> rpcs;
   if (model.can_encode) rpcs.insert(rpcs.end(), {"Encode", "EncodeStream"});
   if (model.can_generate) rpcs.push_back("Generate");
+  if (model.can_fill_mask) rpcs.push_back("FillMask");
+  if (model.can_classify) rpcs.push_back("Classify");
+  if (model.can_rank) rpcs.push_back("Rank");
+  if (model.can_answer) rpcs.push_back("Answer");
   rpcs.push_back("Attend");
   if (!model.tokenizer_kind.empty()) rpcs.insert(rpcs.end(), {"Tokenize", "Detokenize"});
   return rpcs;
@@ -257,7 +277,8 @@ absl::StatusOr<engine::ModelDescription> ResolveModel(const RpcEnvironment& envi
     return ErrorWithReason(
         absl::StatusCode::kFailedPrecondition, reason::kModelCannot,
         absl::StrCat("model ", model.name, " (", model.architecture, ") cannot ", Verb(capability),
-                     "; it serves ", absl::StrJoin(ServedRpcs(model), ", ")));
+                     "; it serves ", absl::StrJoin(ServedRpcs(model), ", "), "; its heads: ",
+                     model.heads.empty() ? "none" : absl::StrJoin(model.heads, ", ")));
   };
   if (!name.empty()) {
     auto model = environment.engine.GetModel(name);

@@ -125,7 +125,16 @@ class Call {
 };
 
 // What a call needs of a model.
-enum class Capability { kAny, kEncode, kGenerate, kTokenizer };
+enum class Capability {
+  kAny,
+  kEncode,
+  kGenerate,
+  kTokenizer,
+  kFillMask,
+  kClassify,
+  kRank,
+  kAnswer
+};
 
 // The model called `name`; for an empty name the configured default, or the only one that has the
 // capability.

@@ -1,29 +1,14 @@
 #include "server/rpc/encode_reactor.h"
 
-#include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "engine/base/status_macros.h"
+#include "server/rpc/field_checks.h"
 #include "server/rpc/request_conversion.h"
 #include "server/status/status_details.h"
 
 namespace attendant::server {
-namespace {
-
-// When every input is bad, what was wrong before the engine saw it says more than that it saw no
-// tokens.
-absl::Status FailureOf(const absl::Status& engine_status,
-                       const std::vector<absl::Status>& input_status) {
-  const auto bad =
-      std::find_if(input_status.begin(), input_status.end(), [](const auto& s) { return !s.ok(); });
-  if (engine_status.code() != absl::StatusCode::kInvalidArgument || bad == input_status.end())
-    return engine_status;
-  return *bad;
-}
-
-}  // namespace
-
 absl::Status StartEncode(Call& call, v1::EncodeRequest message, int64_t num_bytes,
                          absl::AnyInvocable<void(absl::StatusOr<v1::EncodeResponse>) &&> done) {
   const RpcEnvironment& environment = call.environment();

@@ -7,23 +7,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "server/rpc/field_checks.h"
 #include "server/rpc/request_conversion.h"
 #include "server/rpc/utf8.h"
 #include "server/status/status_details.h"
 
 namespace attendant::server {
-namespace {
-
-absl::Status CheckNumInputs(int num_inputs, const RequestLimits& limits) {
-  if (num_inputs == 0) return InvalidField("inputs", "is empty; a request has at least one input");
-  if (num_inputs <= limits.max_inputs) return absl::OkStatus();
-  return TooLarge(
-      "inputs",
-      absl::StrCat("has ", num_inputs, " entries; this server allows ", limits.max_inputs),
-      "max_inputs");
-}
-
-}  // namespace
+namespace {}  // namespace
 
 absl::Status ListModelsReactor::Start(v1::ListModelsRequest, int64_t) {
   v1::ListModelsResponse response;
@@ -50,7 +40,7 @@ absl::Status TokenizeReactor::Start(v1::TokenizeRequest request, int64_t num_byt
   ASSIGN_OR_RETURN(const engine::ModelDescription model,
                    ResolveModel(environment, request.model(), Capability::kTokenizer));
   call().record().model = model.name;
-  RETURN_IF_ERROR(CheckNumInputs(request.inputs_size(), environment.limits));
+  RETURN_IF_ERROR(CheckNumInputs("inputs", request.inputs_size(), environment.limits));
   if (request.has_truncation() && (request.truncation().has_max_tokens() ||
                                    request.truncation().side() > v1::Truncation::SIDE_NONE)) {
     return NotImplemented("truncation in Tokenize");
@@ -118,7 +108,7 @@ absl::Status DetokenizeReactor::Start(v1::DetokenizeRequest request, int64_t num
   ASSIGN_OR_RETURN(const engine::ModelDescription model,
                    ResolveModel(environment, request.model(), Capability::kTokenizer));
   call().record().model = model.name;
-  RETURN_IF_ERROR(CheckNumInputs(request.inputs_size(), environment.limits));
+  RETURN_IF_ERROR(CheckNumInputs("inputs", request.inputs_size(), environment.limits));
   int64_t num_tokens = 0;
   for (const v1::TokenIds& input : request.inputs()) num_tokens += input.ids_size();
   RETURN_IF_ERROR(call().Admit(num_tokens, num_bytes));

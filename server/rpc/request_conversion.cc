@@ -12,6 +12,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/base/tensor.h"
 #include "google/protobuf/duration.pb.h"
+#include "server/rpc/field_checks.h"
 #include "server/rpc/utf8.h"
 #include "server/status/status_details.h"
 
@@ -26,69 +27,6 @@ constexpr int kMaxTopLogprobs = 20;
 constexpr int kMaxSequences = 16;
 constexpr int kMaxPriority = 100;
 constexpr int kPromptTokensInMessage = 256;
-
-std::string Join(absl::string_view path, absl::string_view field) {
-  return path.empty() ? std::string(field) : absl::StrCat(path, ".", field);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Checks.
-
-absl::Status CheckRange(absl::string_view path, int64_t value, int64_t lowest, int64_t highest) {
-  if (value >= lowest && value <= highest) return absl::OkStatus();
-  return InvalidField(path,
-                      absl::StrCat("is ", value, "; must be in [", lowest, ", ", highest, "]"));
-}
-
-absl::Status CheckFloat(absl::string_view path, float value, float lowest, float highest,
-                        bool open_below = false) {
-  if (std::isfinite(value) && value <= highest && (open_below ? value > lowest : value >= lowest)) {
-    return absl::OkStatus();
-  }
-  return InvalidField(path, absl::StrCat("is ", value, "; must be in ", open_below ? "(" : "[",
-                                         lowest, ", ", highest, "]"));
-}
-
-absl::Status CheckFinite(absl::string_view path, float value) {
-  if (std::isfinite(value)) return absl::OkStatus();
-  return InvalidField(path, absl::StrCat("is ", value, "; must be finite"));
-}
-
-absl::Status CheckAtLeast(absl::string_view path, int64_t value, int64_t lowest) {
-  if (value >= lowest) return absl::OkStatus();
-  return InvalidField(path, absl::StrCat("is ", value, "; must be at least ", lowest));
-}
-
-absl::Status CheckTokenId(absl::string_view path, int32_t id, int32_t vocab_size) {
-  if (id >= 0 && id < vocab_size) return absl::OkStatus();
-  return InvalidField(
-      path, absl::StrCat("is ", id, "; the vocabulary has ids from 0 to ", vocab_size - 1));
-}
-
-template <typename Ids>
-absl::Status CheckTokenIds(absl::string_view path, const Ids& ids, int32_t vocab_size) {
-  for (int i = 0; i < ids.size(); ++i) {
-    if (ids[i] < 0 || ids[i] >= vocab_size) {
-      return CheckTokenId(absl::StrCat(path, "[", i, "]"), ids[i], vocab_size);
-    }
-  }
-  return absl::OkStatus();
-}
-
-template <typename Enum>
-absl::Status UnknownEnum(absl::string_view path, Enum value) {
-  return InvalidField(path, absl::StrCat("is ", static_cast<int>(value),
-                                         ", which is not a value that this server knows"));
-}
-
-// A field that may be unset, if it passes `check`.
-template <typename T, typename Check>
-absl::Status Optional(bool is_set, T value, std::optional<T>& out, Check check) {
-  if (!is_set) return absl::OkStatus();
-  RETURN_IF_ERROR(check());
-  out = value;
-  return absl::OkStatus();
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Tensors.
@@ -188,33 +126,6 @@ absl::StatusOr<engine::Tensor> FloatTensor(v1::Tensor* message, absl::string_vie
   }
   RETURN_IF_ERROR(CheckAllFinite(tensor, path));
   return tensor;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Parts that several requests share.
-
-absl::StatusOr<engine::Truncation> TruncationFromMessage(const v1::Truncation& message,
-                                                         absl::string_view path,
-                                                         int32_t max_tokens) {
-  engine::Truncation truncation;
-  switch (message.side()) {
-    case v1::Truncation::SIDE_UNSPECIFIED:
-    case v1::Truncation::SIDE_NONE:
-      truncation.side = engine::TruncationSide::kNone;
-      break;
-    case v1::Truncation::SIDE_RIGHT:
-      truncation.side = engine::TruncationSide::kRight;
-      break;
-    case v1::Truncation::SIDE_LEFT:
-      truncation.side = engine::TruncationSide::kLeft;
-      break;
-    default:
-      return UnknownEnum(Join(path, "side"), message.side());
-  }
-  RETURN_IF_ERROR(Optional(
-      message.has_max_tokens(), message.max_tokens(), truncation.max_tokens,
-      [&] { return CheckRange(Join(path, "max_tokens"), message.max_tokens(), 1, max_tokens); }));
-  return truncation;
 }
 
 void ToDuration(absl::Duration duration, google::protobuf::Duration* message) {
@@ -823,14 +734,7 @@ void UsageToMessage(const engine::RequestUsage& usage, v1::Usage* message) {
 absl::StatusOr<EncodeConversion> EncodeFromMessage(v1::EncodeRequest& message,
                                                    const engine::ModelDescription& model,
                                                    const RequestLimits& limits) {
-  if (message.inputs().empty())
-    return InvalidField("inputs", "is empty; a request has at least one input");
-  if (message.inputs_size() > limits.max_inputs) {
-    return TooLarge("inputs",
-                    absl::StrCat("has ", message.inputs_size(), " entries; this server allows ",
-                                 limits.max_inputs),
-                    "max_inputs");
-  }
+  RETURN_IF_ERROR(CheckNumInputs("inputs", message.inputs_size(), limits));
   EncodeConversion conversion;
   engine::EncodeRequest& request = conversion.request;
   RETURN_IF_ERROR(EncodeOutputFromMessage(message, model, request));
@@ -1110,8 +1014,14 @@ v1::Model ModelToMessage(const engine::ModelDescription& model) {
   if (model.can_encode) message.add_heads(v1::MODEL_HEAD_EMBEDDING);
   for (const std::string& head : model.heads) {
     if (head == "lm") message.add_heads(v1::MODEL_HEAD_LANGUAGE_MODEL);
-    if (head == "masked_lm") message.add_heads(v1::MODEL_HEAD_MASKED_LANGUAGE_MODEL);
   }
+  if (model.can_fill_mask) message.add_heads(v1::MODEL_HEAD_MASKED_LANGUAGE_MODEL);
+  if (model.can_classify) {
+    message.add_heads(model.labels_tokens ? v1::MODEL_HEAD_TOKEN_CLASSIFICATION
+                                          : v1::MODEL_HEAD_SEQUENCE_CLASSIFICATION);
+  }
+  if (model.can_answer) message.add_heads(v1::MODEL_HEAD_QUESTION_ANSWERING);
+  if (model.can_rank) message.add_heads(v1::MODEL_HEAD_RANKING);
   message.set_tokenizer(TokenizerKindToMessage(model.tokenizer_kind));
   for (std::string& rpc : ServedRpcs(model)) message.add_rpcs(std::move(rpc));
   if (model.can_encode) {

@@ -8,9 +8,8 @@
 #include "server/rpc/encode_reactor.h"
 #include "server/rpc/encode_stream_reactor.h"
 #include "server/rpc/generate_reactor.h"
+#include "server/rpc/head_reactors.h"
 #include "server/rpc/model_reactors.h"
-#include "server/rpc/status_conversion.h"
-#include "server/status/status_details.h"
 
 namespace attendant::server {
 namespace {
@@ -43,27 +42,27 @@ class InferenceService final : public RawInferenceService {
   grpc::ServerWriteReactor<Bytes>* Attend(Context* context, const Bytes* request) override {
     return AttendReactor::Serve<AttendReactor>(environment_, *context, *request);
   }
-  grpc::ServerUnaryReactor* Rank(Context* context, const Bytes*, Bytes*) override {
-    return Refuse(context, "Rank");
+  grpc::ServerUnaryReactor* Rank(Context* context, const Bytes* request, Bytes* response) override {
+    using Reactor = HeadReactor<RankRpc>;
+    return Reactor::Serve<Reactor>(environment_, *context, *request, response);
   }
-  grpc::ServerUnaryReactor* Classify(Context* context, const Bytes*, Bytes*) override {
-    return Refuse(context, "Classify");
+  grpc::ServerUnaryReactor* Classify(Context* context, const Bytes* request,
+                                     Bytes* response) override {
+    using Reactor = HeadReactor<ClassifyRpc>;
+    return Reactor::Serve<Reactor>(environment_, *context, *request, response);
   }
-  grpc::ServerUnaryReactor* FillMask(Context* context, const Bytes*, Bytes*) override {
-    return Refuse(context, "FillMask");
+  grpc::ServerUnaryReactor* FillMask(Context* context, const Bytes* request,
+                                     Bytes* response) override {
+    using Reactor = HeadReactor<FillMaskRpc>;
+    return Reactor::Serve<Reactor>(environment_, *context, *request, response);
   }
-  grpc::ServerUnaryReactor* Answer(Context* context, const Bytes*, Bytes*) override {
-    return Refuse(context, "Answer");
+  grpc::ServerUnaryReactor* Answer(Context* context, const Bytes* request,
+                                   Bytes* response) override {
+    using Reactor = HeadReactor<AnswerRpc>;
+    return Reactor::Serve<Reactor>(environment_, *context, *request, response);
   }
 
  private:
-  grpc::ServerUnaryReactor* Refuse(Context* context, absl::string_view rpc) {
-    Call call(environment_, rpc, *context);
-    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    reactor->Finish(ToGrpcStatus(call.Finish(NotImplemented(rpc))));
-    return reactor;
-  }
-
   const RpcEnvironment& environment_;
 };
 

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "absl/time/clock.h"
+#include "engine/readers/readers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/fakes.h"
@@ -39,15 +40,15 @@ class World {
   std::shared_ptr<Answer> Add(EncodeRequest request) {
     auto answer = std::make_shared<Answer>();
     if (request.control == nullptr) request.control = std::make_shared<RequestControl>();
-    auto job = PrepareEncode(std::move(request), InFlight(model_), absl::Now());
+    Engine::EncodeCallback done = [answer](absl::StatusOr<EncodeResult> result) {
+      EXPECT_FALSE(answer->has_value()) << "answered twice";
+      *answer = std::move(result);
+    };
+    auto job = Prepare(std::move(request), InFlight(model_), absl::Now(), done);
     if (!job.ok()) {
       *answer = job.status();
       return answer;
     }
-    (*job)->done = [answer](absl::StatusOr<EncodeResult> result) {
-      EXPECT_FALSE(answer->has_value()) << "answered twice";
-      *answer = std::move(result);
-    };
     runner_.Add(*std::move(job));
     return answer;
   }

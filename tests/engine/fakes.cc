@@ -230,6 +230,24 @@ ConstMatrix FakeEncoder::Forward(const Batch& batch, HiddenStateObserver observe
   return hidden;
 }
 
+void FakeEncoder::HeadLogits(HeadKind kind, ConstMatrix hidden, absl::Span<const int32_t> rows,
+                             Head::LogitsVisitor visit) {
+  const auto scale = static_cast<float>(num_layers() + 1);
+  for (size_t first = 0; first < rows.size(); first += 2) {
+    std::vector<float> values;
+    const size_t count = std::min<size_t>(2, rows.size() - first);
+    for (size_t i = first; i < first + count; ++i) {
+      const float* row = hidden.row(rows[i]);
+      const std::vector<float> logits = head_logits(kind, static_cast<int32_t>(row[0] / scale),
+                                                    static_cast<int32_t>(row[1] / scale));
+      values.insert(values.end(), logits.begin(), logits.end());
+    }
+    const auto num_rows = static_cast<int64_t>(count);
+    visit(static_cast<int64_t>(first),
+          ConstMatrix(values.data(), num_rows, static_cast<int64_t>(values.size()) / num_rows));
+  }
+}
+
 std::shared_ptr<LoadedModel> FakeDecoderModel(std::unique_ptr<Tokenizer> tokenizer,
                                               int32_t vocab_size, int32_t max_tokens) {
   auto model = std::make_shared<LoadedModel>();

@@ -87,6 +87,7 @@ class FakeDecoder : public Network {
   void EncodeSources(const Batch& sources) override;
   // The next token has 5, every other a value below 1 that depends on the prefix.
   Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) override;
+  void HeadLogits(HeadKind, ConstMatrix, absl::Span<const int32_t>, Head::LogitsVisitor) override {}
 
   // The continuation of `prompt`, as a sequence that runs alone has it.
   std::vector<int32_t> Continue(std::vector<int32_t> prompt, int num_tokens) const;
@@ -127,8 +128,12 @@ class FakeEncoder : public Network {
   int32_t num_layers() const override { return 2; }
   ConstMatrix Forward(const Batch& batch, HiddenStateObserver observer) override;
   Matrix Logits(ConstMatrix, absl::Span<const int32_t>) override { return {}; }
+  // A row's logits are what `head_logits` makes of its id and its position; two rows at a time.
+  void HeadLogits(HeadKind kind, ConstMatrix hidden, absl::Span<const int32_t> rows,
+                  Head::LogitsVisitor visit) override;
 
   std::vector<int32_t> batch_tokens;  // of each step
+  std::function<std::vector<float>(HeadKind kind, int32_t id, int32_t position)> head_logits;
   std::function<void()> before_forward;
 
  private:

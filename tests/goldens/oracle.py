@@ -113,12 +113,12 @@ def load(auto_class, folder, dtype=torch.float32, attention="eager"):
     return model.eval()
 
 
-def random_inputs(seed, vocab_size, token_types=False):
-    """One input for each of LENGTHS: {name: {"input_ids": [T], ...}}."""
+def random_inputs(seed, vocab_size, token_types=False, first_id=0):
+    """One input for each of LENGTHS: {name: {"input_ids": [T], ...}}, with ids from `first_id` on."""
     random = numpy.random.Generator(numpy.random.PCG64(10_000 + seed))
     inputs = {}
     for length in LENGTHS:
-        ids = torch.from_numpy(random.integers(0, vocab_size, length))
+        ids = torch.from_numpy(random.integers(first_id, vocab_size, length))
         inputs[f"length_{length}"] = {"input_ids": ids}
         if token_types:
             # The second half is the second segment.
@@ -158,7 +158,9 @@ def run(model, input):
         "attentions": torch.stack(output.attentions).squeeze(1),  # [layers, heads, T, T]
     }
     if "logits" in output:
-        result["logits"] = output.logits[0]  # [T, vocab]
+        result["logits"] = output.logits[0]  # [T, vocab], of classifiers [T, labels] or [labels]
+    if "start_logits" in output:
+        result["logits"] = torch.stack((output.start_logits[0], output.end_logits[0]), -1)  # [T, 2]
     if output.get("pooler_output") is not None:
         result["pooler_output"] = output.pooler_output[0]  # [hidden]
     return result

@@ -49,7 +49,7 @@ constexpr WeightName kDecoderNames[] = {
     {WeightRole::kLogitsBias, "final_logits_bias"},
 };
 
-constexpr HeadTensor kHeads[] = {
+constexpr HeadSpec kHeads[] = {
     {"sequence_classification", "classification_head.out_proj.weight"},
     {"question_answering", "qa_outputs.weight"},
 };

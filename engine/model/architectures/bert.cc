@@ -21,12 +21,31 @@ constexpr WeightName kWeightNames[] = {
     {WeightRole::kFeedForwardNorm, "encoder.layer.{}.output.LayerNorm"},
 };
 
-constexpr HeadTensor kHeads[] = {
-    {"masked_lm", "cls.predictions.transform.dense.weight"},
-    {"sequence_classification", "classifier.weight", "ForSequenceClassification"},
-    {"token_classification", "classifier.weight", "ForTokenClassification"},
-    {"question_answering", "qa_outputs.weight"},
-    {"pooler", "pooler.dense.weight"},
+constexpr HeadSpec kHeads[] = {
+    {.name = "masked_lm",
+     .tensor = "cls.predictions.transform.dense.weight",
+     .kind = HeadKind::kMaskedLanguageModel,
+     .output = "cls.predictions.decoder",
+     .transform = "cls.predictions.transform.dense",
+     .norm = "cls.predictions.transform.LayerNorm",
+     .output_bias = "cls.predictions.bias"},
+    {.name = "sequence_classification",
+     .tensor = "classifier.weight",
+     .class_part = "ForSequenceClassification",
+     .kind = HeadKind::kSequenceClassification,
+     .output = "classifier",
+     .transform = "pooler.dense",
+     .activation = HeadActivation::kTanh},
+    {.name = "token_classification",
+     .tensor = "classifier.weight",
+     .class_part = "ForTokenClassification",
+     .kind = HeadKind::kTokenClassification,
+     .output = "classifier"},
+    {.name = "question_answering",
+     .tensor = "qa_outputs.weight",
+     .kind = HeadKind::kQuestionAnswering,
+     .output = "qa_outputs"},
+    {.name = "pooler", .tensor = "pooler.dense.weight"},
 };
 
 constexpr FixedSetting kFixedSettings[] = {

@@ -20,7 +20,7 @@ constexpr WeightName kWeightNames[] = {
     {WeightRole::kLanguageModelHead, "lm_head"},
 };
 
-constexpr HeadTensor kHeads[] = {
+constexpr HeadSpec kHeads[] = {
     {"sequence_classification", "score.weight"},
     {"token_classification", "classifier.weight"},
     {"question_answering", "qa_outputs.weight"},

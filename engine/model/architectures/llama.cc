@@ -21,7 +21,7 @@ constexpr WeightName kWeightNames[] = {
     {WeightRole::kLanguageModelHead, "lm_head"},
 };
 
-constexpr HeadTensor kHeads[] = {
+constexpr HeadSpec kHeads[] = {
     {"sequence_classification", "score.weight", "ForSequenceClassification"},
     {"token_classification", "score.weight", "ForTokenClassification"},
     {"question_answering", "qa_outputs.weight"},

@@ -48,7 +48,7 @@ constexpr WeightName kDecoderNames[] = {
     {WeightRole::kLanguageModelHead, "lm_head"},
 };
 
-constexpr HeadTensor kHeads[] = {
+constexpr HeadSpec kHeads[] = {
     {"sequence_classification", "classification_head.out_proj.weight"},
     {"question_answering", "qa_outputs.weight"},
 };

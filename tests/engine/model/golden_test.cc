@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <initializer_list>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -227,10 +228,35 @@ class GoldenTest : public ::testing::TestWithParam<Golden> {
                        expected_->Values(input + ".encoder_hidden_states")),
                worst.encoder_hidden_states);
       }
+      for (const HeadKind kind : {HeadKind::kMaskedLanguageModel, HeadKind::kSequenceClassification,
+                                  HeadKind::kTokenClassification, HeadKind::kQuestionAnswering}) {
+        if (!model->has_head(kind)) continue;
+        Worsen(Measure(HeadLogits(*model, kind, output.hidden_states.back()),
+                       expected_->Values(input + ".logits")),
+               worst.logits);
+      }
       if (!model->has_language_model_head()) continue;
       Worsen(Measure(output.logits, expected_->Values(input + ".logits")), worst.logits);
     }
     return worst;
+  }
+
+  // What a head says of one input's last states.
+  static std::vector<float> HeadLogits(Transformer& model, HeadKind kind,
+                                       const std::vector<float>& states) {
+    const int64_t hidden_size = model.config().hidden_size;
+    const auto num_tokens = static_cast<int64_t>(states.size()) / hidden_size;
+    std::vector<int32_t> rows(kind == HeadKind::kSequenceClassification ? 1 : num_tokens);
+    std::iota(rows.begin(), rows.end(), 0);
+    std::vector<float> all;
+    model.HeadLogits(kind, ConstMatrix(states.data(), num_tokens, hidden_size), rows,
+                     [&](int64_t first, ConstMatrix logits) {
+                       EXPECT_EQ(first * logits.cols, static_cast<int64_t>(all.size()));
+                       for (int64_t i = 0; i < logits.rows; ++i) {
+                         all.insert(all.end(), logits.row(i), logits.row(i) + logits.cols);
+                       }
+                     });
+    return all;
   }
 
   std::unique_ptr<Checkpoint> checkpoint_;

@@ -172,6 +172,15 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"transformer", "norm_first", "1", kInvalid, "is 1"},
         BadField{"transformer", "activation", "\"glu\"", kUnbuilt, "glu"},
         BadField{"transformer", "max_position_embeddings", "16777216", kInvalid, "may have"},
+        BadField{"bert", "id2label", "[1]", kInvalid, "is [1]"},
+        BadField{"bert", "id2label", R"({"1": "a"})", kInvalid, "are numbered from 0"},
+        BadField{"bert", "id2label", R"({"0": "a", "00": "b"})", kInvalid, "the label \"00\""},
+        BadField{"bert", "id2label", R"({"x": "a"})", kInvalid, "the label \"x\""},
+        BadField{"bert", "num_labels", "0", kInvalid, "is 0; expected a whole number from 1"},
+        BadField{"bert", "num_labels", "100000000", kInvalid, "to 65536"},
+        BadField{"bert", "problem_type", "\"ordinal\"", kUnbuilt, "regression, single_label"},
+        BadField{"bert", "sbert_ce_default_activation_function", "\"torch.nn.Tanh\"", kUnbuilt,
+                 "torch.nn.Tanh"},
         BadField{"gpt2", "n_head", "4", kInvalid, "is 4, which does not divide n_embd, 42"},
         BadField{"gpt2", "n_inner", "0", kInvalid, "is 0"},
         BadField{"gpt2", "scale_attn_weights", "false", kUnbuilt, "only true is built"},
@@ -196,6 +205,32 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"llama", "partial_rotary_factor", "0.5", kUnbuilt, "is 0.5; only 1 is built"},
         BadField{"llama", "attention_bias", "1", kInvalid, "is 1; expected true or false"},
         BadField{"llama", "tie_word_embeddings", "\"no\"", kInvalid, "expected true or false"}));
+
+TEST(ModelConfigTest, LabelsComeInTheOrderOfTheirNumbers) {
+  FakeCheckpoint bert = TinyBert();
+  ASSERT_OK_AND_ASSIGN(ModelConfig config, ReadModelConfig(bert.config));
+  EXPECT_THAT(config.labels, ElementsAre("LABEL_0", "LABEL_1"));
+  EXPECT_EQ(config.problem_type, ProblemType::kUnset);
+  bert.SetConfig("num_labels", "1");
+  ASSERT_OK_AND_ASSIGN(config, ReadModelConfig(bert.config));
+  EXPECT_THAT(config.labels, ElementsAre("LABEL_0"));
+  bert.SetConfig("id2label", R"({"2": "c", "10": "k", "0": "a", "1": "b", "3": "d", "4": "e",)"
+                             R"( "5": "f", "6": "g", "7": "h", "8": "i", "9": "j"})");
+  bert.SetConfig("problem_type", "\"multi_label_classification\"");
+  ASSERT_OK_AND_ASSIGN(config, ReadModelConfig(bert.config));
+  EXPECT_THAT(config.labels, ElementsAre("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"));
+  EXPECT_EQ(config.problem_type, ProblemType::kMultiLabel);
+}
+
+TEST(ModelConfigTest, ACrossEncoderMaySayThatItsScoresAreLogits) {
+  FakeCheckpoint bert = TinyBert();
+  EXPECT_FALSE(ReadModelConfig(bert.config)->raw_rank_scores);
+  bert.SetConfig("sbert_ce_default_activation_function", "\"torch.nn.modules.linear.Identity\"");
+  EXPECT_TRUE(ReadModelConfig(bert.config)->raw_rank_scores);
+  bert.SetConfig("sentence_transformers",
+                 R"({"activation_fn": "torch.nn.modules.activation.Sigmoid", "version": "5"})");
+  EXPECT_FALSE(ReadModelConfig(bert.config)->raw_rank_scores);
+}
 
 TEST(ModelConfigTest, SaysWhatIsNoJson) {
   for (const char* text : {"", "{", "{\"model_type\": NaN}", "\xff\xfe", "{} {}"}) {

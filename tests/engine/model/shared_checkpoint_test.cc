@@ -136,5 +136,33 @@ TEST_F(SharedCheckpointTest, BertLayoutEncoderGivesItsStates) {
   }
 }
 
+TEST_F(SharedCheckpointTest, AlbertFillsTheGapsOfReactions) {
+  LoadOrSkip("rxnmapper-albert-mlm", DataType::kFloat32);
+  constexpr int32_t kMask = 14;
+  for (const element& item : cases_) {
+    const auto ids = Numbers<int32_t>(item["input_ids"]);
+    const std::vector<float> states = ModelRunner::Run(*model_, ids).hidden_states.back();
+    ExpectNear(states, Numbers<float>(item["last_hidden_cls_first16"]), 2e-4);
+
+    for (const element masked : item["masked"].get_array()) {
+      const auto position = static_cast<int32_t>(int64_t{masked["position"]});
+      std::vector<int32_t> with_gap = ids;
+      with_gap[position] = kMask;
+      const std::vector<float> hidden = ModelRunner::Run(*model_, with_gap).hidden_states.back();
+      const int64_t hidden_size = model_->config().hidden_size;
+      model_->HeadLogits(HeadKind::kMaskedLanguageModel,
+                         ConstMatrix(hidden.data(), static_cast<int64_t>(ids.size()), hidden_size),
+                         {position}, [&](int64_t, ConstMatrix logits) {
+                           for (const element best : masked["top3"].get_array()) {
+                             const auto id = static_cast<int32_t>(int64_t{best.at(1)});
+                             EXPECT_NEAR(logits.row(0)[id], double{best.at(2)}, 1e-3);
+                           }
+                           EXPECT_EQ(ArgMax({logits.row(0), static_cast<size_t>(logits.cols)}),
+                                     int64_t{masked["top3"].at(0).at(1)});
+                         });
+    }
+  }
+}
+
 }  // namespace
 }  // namespace attendant::engine

@@ -4,6 +4,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+import heads
 import oracle
 
 VOCAB_SIZE = 97
@@ -78,3 +79,9 @@ def make(folder):
         transformers.BertForMaskedLM,
         dtype=torch.bfloat16,
     )
+
+    small = dict(CONFIG, hidden_size=24, num_attention_heads=3, num_hidden_layers=2, intermediate_size=36)
+    for head in heads.HEADS:
+        heads.make_head(
+            folder / head, head, transformers.BertConfig, small, seed=3, token_types=True, tokenizer=tokenizer()
+        )

@@ -344,14 +344,47 @@ TEST_F(CallsTest, BeyondTheLimitRequestsAreToldWhenToRetryWhileHealthAnswers) {
   EXPECT_EQ(good, 2);
 }
 
-TEST_F(CallsTest, WhatIsNotBuiltSaysSo) {
+TEST_F(CallsTest, HeadsAnswerAndFailAsEncodeDoes) {
+  options_.models.push_back({.name = "reader", .path = "r"});
   Start();
+  engine::RankRequest seen;
+  Script().rank = [&](engine::RankRequest request, Engine::RankCallback done) {
+    engine::RankResult result;
+    result.documents.resize(request.documents.size());
+    result.usage.input_tokens = 7;
+    seen = std::move(request);
+    std::move(done)(std::move(result));
+  };
+  v1::RankRequest request;
+  request.set_query("q");
+  request.add_documents("d");
+  v1::RankResponse response;
   {
     grpc::ClientContext context;
-    v1::RankResponse response;
-    const grpc::Status status = inference_->Rank(&context, {}, &response);
-    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
-    EXPECT_THAT(status.error_message(), HasSubstr("Rank"));
+    ASSERT_TRUE(inference_->Rank(&context, request, &response).ok());
+  }
+  EXPECT_EQ(response.model(), "reader");
+  EXPECT_EQ(response.usage().input_tokens(), 7);
+  EXPECT_EQ(seen.model, "reader");
+  EXPECT_EQ(seen.documents, std::vector<std::string>{"d"});
+  ASSERT_NE(seen.control, nullptr);
+
+  Script().rank = [](engine::RankRequest, Engine::RankCallback done) {
+    std::move(done)(absl::InvalidArgumentError("documents[0]: too long"));
+  };
+  {
+    grpc::ClientContext context;
+    const grpc::Status status = inference_->Rank(&context, request, &response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_EQ(FieldOf(status), "documents");
+  }
+  request.set_model("decoder");
+  {
+    grpc::ClientContext context;
+    const grpc::Status status = inference_->Rank(&context, request, &response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+    EXPECT_THAT(status.error_message(), HasSubstr("cannot rank"));
+    EXPECT_THAT(status.error_message(), HasSubstr("its heads: lm"));
   }
 }
 

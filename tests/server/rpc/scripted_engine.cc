@@ -33,7 +33,14 @@ std::vector<engine::ModelDescription> ScriptedModels() {
   decoder.prompts = {};
   decoder.can_encode = false;
   decoder.can_generate = true;
-  return {decoder, encoder};
+  engine::ModelDescription classifier = encoder;
+  classifier.name = "reader";
+  classifier.heads = {"masked_lm", "question_answering", "sequence_classification"};
+  classifier.labels = {"score"};
+  classifier.can_encode = false;
+  classifier.can_fill_mask = classifier.can_classify = true;
+  classifier.can_rank = classifier.can_answer = true;
+  return {decoder, encoder, classifier};
 }
 
 }  // namespace attendant::server
@@ -81,6 +88,18 @@ absl::StatusOr<ModelDescription> Engine::GetModel(const std::string& name) const
 }
 void Engine::Encode(EncodeRequest request, EncodeCallback done) {
   server::Script().encode(std::move(request), std::move(done));
+}
+void Engine::FillMask(FillMaskRequest request, FillMaskCallback done) {
+  server::Script().fill_mask(std::move(request), std::move(done));
+}
+void Engine::Classify(ClassifyRequest request, ClassifyCallback done) {
+  server::Script().classify(std::move(request), std::move(done));
+}
+void Engine::Rank(RankRequest request, RankCallback done) {
+  server::Script().rank(std::move(request), std::move(done));
+}
+void Engine::Answer(AnswerRequest request, AnswerCallback done) {
+  server::Script().answer(std::move(request), std::move(done));
 }
 void Engine::Generate(GenerateRequest request, std::shared_ptr<TokenSink> sink) {
   server::Script().generate(std::move(request), std::move(sink));

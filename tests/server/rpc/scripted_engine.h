@@ -15,6 +15,10 @@ namespace attendant::server {
 struct EngineScript {
   std::vector<engine::ModelDescription> models;
   std::function<void(engine::EncodeRequest, engine::Engine::EncodeCallback)> encode;
+  std::function<void(engine::FillMaskRequest, engine::Engine::FillMaskCallback)> fill_mask;
+  std::function<void(engine::ClassifyRequest, engine::Engine::ClassifyCallback)> classify;
+  std::function<void(engine::RankRequest, engine::Engine::RankCallback)> rank;
+  std::function<void(engine::AnswerRequest, engine::Engine::AnswerCallback)> answer;
   std::function<void(engine::GenerateRequest, std::shared_ptr<engine::TokenSink>)> generate;
   std::function<void(engine::AttendRequest, std::shared_ptr<engine::AttendSink>)> attend;
   std::function<void()> on_load;  // while a model is being loaded
@@ -22,8 +26,8 @@ struct EngineScript {
 };
 EngineScript& Script();
 
-// A model "encoder" that encodes into two values, and a model "decoder" that generates; both have
-// 100 tokens and take 16.
+// "decoder" generates, "encoder" encodes into two values, and "reader" has all heads of an encoder,
+// and does not encode; they have 100 tokens and take 16.
 std::vector<engine::ModelDescription> ScriptedModels();
 
 }  // namespace attendant::server
