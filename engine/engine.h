@@ -34,6 +34,9 @@ struct EngineOptions {
   // The most sequences that generate at a time, for each model.
   int32_t max_running_sequences = 64;
 
+  // The most beams of one search; max_running_sequences bounds them too.
+  int32_t max_beams = 16;
+
   // How long prompt chunks may make a step that others wait for; tokens that fit are measured.
   absl::Duration target_step_time = absl::Milliseconds(100);
 

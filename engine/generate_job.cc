@@ -15,11 +15,6 @@
 namespace attendant::engine {
 namespace {
 
-SamplingParams WithSeed(SamplingParams params, uint64_t seed) {
-  params.seed = seed;
-  return params;
-}
-
 absl::StatusOr<Encoding> EncodePrompt(GenerateRequest& request, const LoadedModel& model) {
   if (auto* ids = std::get_if<TokenIds>(&request.prompt)) {
     if (ids->empty()) return FieldError("tokens", "has no tokens");
@@ -190,8 +185,7 @@ GenerateJob::~GenerateJob() = default;
 GenerateSequence::GenerateSequence(GenerateJob& job, int32_t index)
     : job(job),
       index(index),
-      sampler(WithSeed(job.sampling, job.sampling.seed + index), job.prompt, job.end_tokens,
-              job.stopping.min_new_tokens),
+      sampler(*job.processors, job.sampling.seed + index),
       tokenizer(OutputTokenizer(job.in_flight.model())),
       stop_matcher(job.stopping.stop) {
   tokens = job.prompt;
@@ -249,22 +243,42 @@ absl::StatusOr<std::unique_ptr<GenerateJob>> PrepareGenerate(GenerateRequest req
   } else {
     RETURN_IF_ERROR(PreparePrompt(request, model, *job));
   }
-  GenerationLimits left = limits;  // by the source
+  RETURN_IF_ERROR(
+      ResolveBeamSearch(request, model.generation, limits, job->beam_search, job->num_sequences));
+  const auto num_prompt = static_cast<int64_t>(job->prompt.size());
   const auto num_source = static_cast<int64_t>(job->source.tokens.size());
+  GenerationLimits left = limits;  // by the source, for each beam
   left.cache_tokens -= (num_source + limits.block_size - 1) / limits.block_size * limits.block_size;
-  ResolveGeneration(request, model.generation, left, static_cast<int64_t>(job->prompt.size()),
-                    random_seed, job->sampling, job->stopping);
+  left.cache_tokens = CacheTokensOfABeam(left, num_prompt, job->beam_search.num_beams);
+  ResolveGeneration(request, model.generation, left, num_prompt, random_seed, job->sampling,
+                    job->stopping);
+  if (job->beam_search.num_beams > 1) job->sampling.temperature = 0;
+  if (request.cross_attention && job->beam_search.num_beams > 1) {
+    return FieldError("output.cross_attention",
+                      "is not given for beams; ask for beam_search.num_beams = 1");
+  }
   job->end_tokens = job->stopping.stop_token_ids;
   if (!job->stopping.ignore_eos) {
     for (const int32_t id : model.generation.eos_token_ids) {
       if (id < limits.vocab_size) job->end_tokens.push_back(id);
     }
   }
+  TokenConstraints constraints = model.generation.constraints;
+  if (job->forced_first_token.has_value())
+    constraints.forced_bos_token_id = job->forced_first_token;
+  // Who goes on past the end is not made to end.
+  if (request.ignore_eos) constraints.forced_eos_token_ids.clear();
+  job->processors.emplace(
+      LogitsProcessorOptions{.sampling = job->sampling,
+                             .constraints = std::move(constraints),
+                             .end_tokens = job->end_tokens,
+                             .min_new_tokens = job->stopping.min_new_tokens,
+                             .max_new_tokens = job->stopping.max_new_tokens,
+                             .prompt_tokens = static_cast<int64_t>(job->prompt.size())});
   if (request.echo && tokenizer != nullptr) {
     ASSIGN_OR_RETURN(job->echo, tokenizer->Decode(job->prompt, /*skip_special_tokens=*/true));
   }
   job->control = std::move(request.control);
-  job->num_sequences = request.num_sequences;
   job->top_logprobs = request.top_logprobs;
   job->logprobs = request.logprobs || request.top_logprobs > 0;
   job->prompt_logprobs = request.prompt_logprobs;

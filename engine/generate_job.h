@@ -11,6 +11,8 @@
 #include "absl/time/time.h"
 #include "engine/loaded_model.h"
 #include "engine/request.h"
+#include "engine/sampler/beam_search.h"
+#include "engine/sampler/logits_processors.h"
 #include "engine/sampler/sampler.h"
 #include "engine/scheduler/sequence.h"
 #include "engine/stop_matcher.h"
@@ -38,8 +40,10 @@ struct GenerateJob {
   SamplingParams sampling;
   StoppingCriteria stopping;
   std::vector<int32_t> end_tokens;  // stop ids and, unless ignored, end-of-sequence ids
-  int32_t original_tokens = 0;      // of what the caller gave, before truncation
-  int64_t input_tokens = 0;         // and after it
+  std::optional<LogitsProcessors> processors;
+  BeamSearchParams beam_search;
+  int32_t original_tokens = 0;  // of what the caller gave, before truncation
+  int64_t input_tokens = 0;     // and after it
   int32_t num_sequences = 1;
   int32_t top_logprobs = 0;
   bool logprobs = false;
@@ -51,6 +55,9 @@ struct GenerateJob {
   std::vector<std::unique_ptr<GenerateSequence>>
       sequences;  // those that were begun and have not ended
   int32_t num_begun = 0;
+  // With beams: the sequences are those and, in the end, the hypotheses.
+  std::optional<BeamSearch> search;
+  size_t num_streamed = 0;                    // tokens of the best hypothesis that were given
   bool was_started = false;                   // OnStarted was called
   std::vector<GeneratedToken> prompt_tokens;  // scored so far
 

@@ -57,9 +57,18 @@ absl::Status GenerateRunner::BeginSequence(GenerateJob& job) {
   if (!job.cache_prefix || job.has_source()) {
     sequence->prefix_domain = static_cast<uint64_t>(sequence->arrival);
   }
+  const int32_t num_beams = job.beam_search.num_beams;
+  sequence->max_beams = num_beams;
+  sequence->num_common = num_prompt;
   RETURN_IF_ERROR(scheduler_.Add(*sequence));
   job.sequences.push_back(std::move(sequence));
   ++job.num_begun;
+  if (num_beams == 1) return absl::OkStatus();
+  job.search.emplace(BeamSearchOptions{.params = job.beam_search,
+                                       .end_tokens = job.end_tokens,
+                                       .max_new_tokens = job.stopping.max_new_tokens});
+  for (int32_t beam = 1; beam < num_beams; ++beam)
+    job.sequences.push_back(std::make_unique<GenerateSequence>(job, beam));
   return absl::OkStatus();
 }
 
@@ -215,18 +224,36 @@ void GenerateRunner::ReadAligned(std::vector<Outcome>& outcomes) {
 void GenerateRunner::ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits) {
   GenerateSequence& sequence = *outcome.sequence;
   const int32_t num_top = sequence.job.top_logprobs;
+  const bool is_prompt = token + 1 < static_cast<int64_t>(sequence.tokens.size());
+  if (!is_prompt && sequence.job.search.has_value()) {
+    outcome.status = ScoreBeam(sequence, logits);
+    return;
+  }
   absl::StatusOr<SampledToken> read;
-  if (token + 1 < static_cast<int64_t>(sequence.tokens.size())) {
+  if (is_prompt) {
     read = ScoreToken(logits, sequence.tokens[token + 1], num_top);
     if (read.ok()) outcome.prompt.push_back(*std::move(read));
-  } else if (sequence.tokens.size() == 1 && sequence.job.forced_first_token.has_value()) {
-    read = ScoreToken(logits, *sequence.job.forced_first_token, num_top);
-    if (read.ok()) outcome.token = *std::move(read);
   } else {
-    read = sequence.sampler.Sample(logits, num_top);
+    read = sequence.sampler.Sample(sequence.tokens, logits, num_top);
     if (read.ok()) outcome.token = *std::move(read);
   }
   if (!read.ok()) outcome.status = read.status();
+}
+
+// What the reference searches by: the processed logarithms of the softmax.
+absl::Status GenerateRunner::ScoreBeam(GenerateSequence& sequence, absl::Span<float> logits) {
+  ASSIGN_OR_RETURN(const float normalizer, LogNormalizer(logits));
+  for (float& logit : logits) logit -= normalizer;
+  const LogitsProcessors& processors = *sequence.job.processors;
+  std::vector<float> raw;
+  absl::Span<const float> raw_log_probs = logits;
+  if (processors.Applies(sequence.tokens)) {
+    raw.assign(logits.begin(), logits.end());
+    raw_log_probs = raw;
+    processors.Apply(sequence.tokens, logits);
+  }
+  sequence.job.search->Score(sequence.index, logits, raw_log_probs);
+  return absl::OkStatus();
 }
 
 void GenerateRunner::Deliver(Outcome& outcome, absl::Time now) {
@@ -244,6 +271,7 @@ void GenerateRunner::Deliver(Outcome& outcome, absl::Time now) {
   if (outcome.token.has_value()) {
     DeliverToken(sequence, *std::move(outcome.token), std::move(outcome.cross_attention), now);
   }
+  if (job.search.has_value() && job.search->is_scored()) AdvanceBeams(job, now);
 }
 
 void GenerateRunner::DeliverToken(GenerateSequence& sequence, SampledToken token,
@@ -263,61 +291,127 @@ void GenerateRunner::DeliverToken(GenerateSequence& sequence, SampledToken token
     }
   }
 
-  const GenerationConfig& config = job.in_flight.model().generation;
-  std::optional<FinishReason> reason;
-  std::variant<std::monostate, std::string, int32_t> match;
   std::optional<std::string> stop;
   GenerateChunk chunk{.sequence = sequence.index};
   if (!std::exchange(sequence.echo_given, true)) chunk.text = job.echo;
-  if (!job.stopping.ignore_eos && absl::c_linear_search(config.eos_token_ids, token.id)) {
-    reason = FinishReason::kEos;
-    match = token.id;
-  } else if (absl::c_linear_search(job.stopping.stop_token_ids, token.id)) {
-    reason = FinishReason::kStopSequence;
-    match = token.id;
-  } else {
+  std::optional<Ending> ending = EndingOf(job, token.id);
+  if (!ending.has_value()) {
     chunk.text += sequence.PushText(token.id, stop);
-    if (!stop.has_value() && sequence.num_output() >= job.stopping.max_new_tokens) {
-      reason = FinishReason::kLength;
-    }
+    if (!stop.has_value() && sequence.num_output() >= job.stopping.max_new_tokens)
+      ending = Ending{FinishReason::kLength};
   }
-  if (reason.has_value()) chunk.text += sequence.FinishText(stop);
-  if (stop.has_value()) {
-    reason = FinishReason::kStopSequence;
-    match = *std::move(stop);
-  }
+  if (ending.has_value()) chunk.text += sequence.FinishText(stop);
+  if (stop.has_value()) ending = Ending{FinishReason::kStopSequence, *std::move(stop)};
   chunk.tokens.push_back(Describe(job, token));
   chunk.cross_attention = std::move(cross_attention);
   job.sink->OnChunk(std::move(chunk));
-  if (reason.has_value()) Finish(sequence, *reason, std::move(match), now);
+  if (!ending.has_value()) return;
+  SendFinished(sequence, sequence.num_output(), *std::move(ending), now);
+  scheduler_.Remove(sequence);
+  std::erase_if(job.sequences, [&](const auto& other) { return other.get() == &sequence; });
+  if (job.sequences.empty()) End(job, absl::OkStatus());
 }
 
-void GenerateRunner::Finish(GenerateSequence& sequence, FinishReason reason,
-                            std::variant<std::monostate, std::string, int32_t> match,
-                            absl::Time now) {
+// Every beam was scored: the best go on. What is certain of the winner is given at once, all others
+// when the search is done.
+void GenerateRunner::AdvanceBeams(GenerateJob& job, absl::Time now) {
+  BeamSearch& search = *job.search;
+  GenerateSequence& first = *job.sequences.front();
+  if (const absl::Status status = search.Advance(); !status.ok()) {
+    End(job, status);
+    return;
+  }
+  SendStarted(first);
+  first.first_token = std::min(first.first_token, now);
+  if (search.is_done()) {
+    const size_t num_given =
+        std::min(search.hypotheses().size(), static_cast<size_t>(job.num_sequences));
+    for (size_t i = 0; i < num_given; ++i) {
+      job.sequences[i]->first_token = first.first_token;
+      FinishHypothesis(*job.sequences[i], search.hypotheses()[i], now);
+    }
+    End(job, absl::OkStatus());
+    return;
+  }
+
+  std::vector<Sequence*> beams;
+  for (const auto& sequence : job.sequences) beams.push_back(sequence.get());
+  std::vector<int32_t> parents;
+  for (const BeamSearch::Beam& beam : search.live()) parents.push_back(beam.parent);
+  scheduler_.Fork(beams, parents);
+  for (size_t i = 0; i < parents.size(); ++i) {
+    beams[i]->tokens.push_back(search.live()[i].tokens.back().id);
+    beams[i]->first_logit_token = static_cast<int64_t>(beams[i]->tokens.size()) - 1;
+  }
+
+  const absl::Span<const ScoredToken> stable = search.stable_prefix();
+  if (job.num_streamed == stable.size()) return;
+  GenerateChunk chunk{.sequence = first.index};
+  if (!std::exchange(first.echo_given, true)) chunk.text = job.echo;
+  std::optional<std::string> stop;
+  for (; job.num_streamed < stable.size(); ++job.num_streamed) {
+    const ScoredToken& token = stable[job.num_streamed];
+    chunk.text += first.PushText(token.id, stop);
+    chunk.tokens.push_back(Describe(job, {.id = token.id, .logprob = token.logprob}));
+  }
+  job.sink->OnChunk(std::move(chunk));
+}
+
+void GenerateRunner::FinishHypothesis(GenerateSequence& sequence,
+                                      const BeamSearch::Hypothesis& hypothesis, absl::Time now) {
+  GenerateJob& job = sequence.job;
+  GenerateChunk chunk{.sequence = sequence.index};
+  if (!std::exchange(sequence.echo_given, true)) chunk.text = job.echo;
+  const size_t num_tokens = hypothesis.tokens.size();
+  std::optional<std::string> stop;
+  for (size_t i = sequence.index == 0 ? job.num_streamed : 0; i < num_tokens; ++i) {
+    const ScoredToken& token = hypothesis.tokens[i];
+    // The end token has no text.
+    if (!hypothesis.is_ended || i + 1 < num_tokens) chunk.text += sequence.PushText(token.id, stop);
+    chunk.tokens.push_back(Describe(job, {.id = token.id, .logprob = token.logprob}));
+  }
+  chunk.text += sequence.FinishText(stop);
+  job.sink->OnChunk(std::move(chunk));
+  sequence.score = hypothesis.score;
+  SendFinished(sequence, static_cast<int64_t>(num_tokens),
+               EndingOf(job, hypothesis.tokens.back().id).value_or(Ending()), now);
+}
+
+// Nothing if `token` does not end an output.
+std::optional<GenerateRunner::Ending> GenerateRunner::EndingOf(const GenerateJob& job,
+                                                               int32_t token) {
+  const GenerationConfig& config = job.in_flight.model().generation;
+  if (!job.stopping.ignore_eos && absl::c_linear_search(config.eos_token_ids, token))
+    return Ending{FinishReason::kEos, token};
+  if (absl::c_linear_search(job.stopping.stop_token_ids, token))
+    return Ending{FinishReason::kStopSequence, token};
+  return std::nullopt;
+}
+
+void GenerateRunner::SendFinished(GenerateSequence& sequence, int64_t num_output, Ending ending,
+                                  absl::Time now) {
   GenerateJob& job = sequence.job;
   GenerateFinished finished{
-      .sequence = sequence.index, .reason = reason, .stop_match = std::move(match)};
-  finished.score = static_cast<float>(sequence.score);
+      .sequence = sequence.index, .reason = ending.reason, .stop_match = std::move(ending.match)};
+  if (job.search.has_value() || job.logprobs) finished.score = static_cast<float>(sequence.score);
   finished.usage = {.input_tokens = job.input_tokens,
-                    .cached_tokens = sequence.num_cached,
-                    .output_tokens = sequence.num_output()};
+                    .cached_tokens = job.search.has_value() ? job.sequences.front()->num_cached
+                                                            : sequence.num_cached,
+                    .output_tokens = num_output};
   finished.timings = {.queue = job.admitted - job.tokenized,
                       .tokenize = job.tokenized - job.submitted,
                       .compute = job.compute,
                       .total = now - job.submitted,
                       .time_to_first_token = sequence.first_token - job.submitted};
   job.sink->OnFinished(std::move(finished));
-  scheduler_.Remove(sequence);
-  std::erase_if(job.sequences, [&](const auto& other) { return other.get() == &sequence; });
-  if (job.sequences.empty()) End(job, absl::OkStatus());
 }
 
 // Once for each job: when it is admitted or, if its prompt is scored, when that is done.
 void GenerateRunner::SendStarted(GenerateSequence& sequence) {
   GenerateJob& job = sequence.job;
   if (std::exchange(job.was_started, true)) return;
-  GenerateStarted started{.sampling = job.sampling, .stopping = job.stopping};
+  GenerateStarted started{
+      .sampling = job.sampling, .stopping = job.stopping, .beam_search = job.beam_search};
   started.usage = {.input_tokens = job.input_tokens, .cached_tokens = sequence.num_cached};
   started.original_tokens = job.original_tokens;
   if (job.prompt_logprobs) {

@@ -73,17 +73,27 @@ class GenerateRunner {
   };
 
   void EncodeSources(Reporter report);
+  // Why an output ended, and by what.
+  struct Ending {
+    FinishReason reason = FinishReason::kLength;
+    std::variant<std::monostate, std::string, int32_t> match;
+  };
+
   std::vector<Outcome> ReadLogits(absl::Span<const ScheduledSequence> scheduled,
                                   ConstMatrix hidden);
   void ChooseAligned(absl::Span<const ScheduledSequence> scheduled);
   void ReadAligned(std::vector<Outcome>& outcomes);
   void ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits);
+  absl::Status ScoreBeam(GenerateSequence& sequence, absl::Span<float> logits);
   void Deliver(Outcome& outcome, absl::Time now);
   void DeliverToken(GenerateSequence& sequence, SampledToken token,
                     std::vector<float> cross_attention, absl::Time now);
-  void Finish(GenerateSequence& sequence, FinishReason reason,
-              std::variant<std::monostate, std::string, int32_t> match, absl::Time now);
+  void AdvanceBeams(GenerateJob& job, absl::Time now);
+  void FinishHypothesis(GenerateSequence& sequence, const BeamSearch::Hypothesis& hypothesis,
+                        absl::Time now);
+  void SendFinished(GenerateSequence& sequence, int64_t num_output, Ending ending, absl::Time now);
   void SendStarted(GenerateSequence& sequence);
+  static std::optional<Ending> EndingOf(const GenerateJob& job, int32_t token);
   absl::Status BeginSequence(GenerateJob& job);
   GeneratedToken Describe(const GenerateJob& job, const SampledToken& token) const;
   void End(GenerateJob& job, const absl::Status& status);

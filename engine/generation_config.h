@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "engine/request.h"
+#include "engine/sampler/logits_processors.h"
 
 namespace attendant::engine {
 
@@ -18,10 +19,14 @@ struct GenerationConfig {
   // As the reference library reads it: without "do_sample": true the temperature is 0 (greedy), and
   // with it top_k is 50 unless the file says otherwise.
   SamplingParams sampling = {.temperature = 0};
+  BeamSearchParams beam_search;
+  int32_t num_sequences = 1;
   std::vector<int32_t> eos_token_ids;
   // What an encoder-decoder's output begins after: as stated, else bos_token_id, else pad_token_id.
   std::optional<int32_t> decoder_start_token_id;
+  TokenConstraints constraints;
   int32_t min_new_tokens = 0;
+  int32_t min_length = 0;  // of prompt and output together; where min_new_tokens is 0
   std::optional<int32_t> max_new_tokens;
   std::optional<int32_t> max_length;  // of prompt and output together
 };
@@ -36,6 +41,10 @@ absl::StatusOr<GenerationConfig> ReadGenerationConfig(const std::string* generat
 // it writes.
 absl::Status CheckDecoderStart(const GenerationConfig& config, int32_t vocab_size);
 
+// INVALID_ARGUMENT, with the setting's name, if `config` bans or forces a token outside of the
+// vocabulary.
+absl::Status CheckTokenConstraints(const GenerationConfig& config, int32_t vocab_size);
+
 // What bounds one generation.
 struct GenerationLimits {
   int32_t vocab_size = 0;
@@ -44,11 +53,25 @@ struct GenerationLimits {
   int32_t block_size = 1;      // the tokens of one block of it
   int64_t source_tokens = 0;   // of an encoder-decoder, the longest source; else 0
   int32_t max_new_tokens = 0;
+  int32_t max_beams = 16;
 };
 
 // Checks what a request asks for, but for its prompt: INVALID_ARGUMENT with the field's path for
 // values outside their range, ids outside the vocabulary, and more than limits.max_new_tokens.
 absl::Status CheckGenerateRequest(const GenerateRequest& request, const GenerationLimits& limits);
+
+// The search in effect: the request's, else the checkpoint's if the request does not ask for a
+// temperature; and how many sequences are returned. A search that the checkpoint asks for has at
+// most limits.max_beams. INVALID_ARGUMENT if the request asks for what a search does not do: to
+// sample, to return more sequences than it has beams, to stop at strings, to name alternatives.
+absl::Status ResolveBeamSearch(const GenerateRequest& request, const GenerationConfig& config,
+                               const GenerationLimits& limits, BeamSearchParams& beam_search,
+                               int32_t& num_sequences);
+
+// How many tokens each of so many beams can have, if all have their first `common_tokens` in
+// common.
+int64_t CacheTokensOfABeam(const GenerationLimits& limits, int64_t common_tokens,
+                           int32_t num_beams);
 
 // The values in effect: the request's, else the checkpoint's. Without a seed takes `random_seed`.
 // max_new_tokens is cut to what the context leaves behind a prompt of `prompt_tokens` <

@@ -142,6 +142,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
         std::make_unique<EncodeRunner>(*runner->encoder_, context, options.max_batch_tokens);
   }
   if (is_decoder) {
+    RETURN_IF_ERROR(CheckTokenConstraints(model->generation, config.vocab_size));
     KvCacheOptions cache_options = top.cache_options(options.kv_cache_block_size);
     // A sequence may be as long as the model takes, and so may its source, in blocks of its own.
     int64_t max_tokens = description.max_tokens;
@@ -165,7 +166,8 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
         .cache_tokens = int64_t{cache_options.num_blocks} * cache_options.block_size,
         .block_size = cache_options.block_size,
         .source_tokens = description.max_source_tokens,
-        .max_new_tokens = options.max_new_tokens};
+        .max_new_tokens = options.max_new_tokens,
+        .max_beams = std::min(options.max_beams, options.max_running_sequences)};
   }
   runner->PublishStats();
   return runner;

@@ -266,6 +266,20 @@ struct SamplingParams {
   uint64_t seed = 0;
 };
 
+// When a beam search ends that still could go on: what the reference library calls early_stopping.
+enum class EarlyStopping : uint8_t {
+  kFalse,  // num_beams hypotheses are complete, and the best beam, ended now, would be worse
+  kTrue,   // num_beams hypotheses are complete
+  kNever,  // num_beams hypotheses are complete, and no beam could become better at any length
+};
+
+struct BeamSearchParams {
+  int32_t num_beams = 1;  // 1 = no search
+  // The sum of a hypothesis's log probabilities is divided by its length to this power, [-10, 10].
+  float length_penalty = 1.0f;
+  EarlyStopping early_stopping = EarlyStopping::kFalse;
+};
+
 struct StoppingCriteria {
   int32_t max_new_tokens = 0;
   int32_t min_new_tokens = 0;
@@ -303,7 +317,16 @@ struct GenerateRequest {
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
 
-  int32_t num_sequences = 1;  // so many samples of one prompt, with seeds seed, seed + 1, ...
+  // Beam search, which does not sample: unset fields take the values of generation_config.json,
+  // unless the request asks for a temperature. num_beams is at most GenerationLimits::max_beams.
+  std::optional<int32_t> num_beams;
+  std::optional<float> length_penalty;
+  std::optional<EarlyStopping> early_stopping;
+
+  // So many samples of one prompt, with seeds seed, seed + 1, ...; or the best hypotheses of a beam
+  // search, at most num_beams, the best first. Unset: generation_config.json's, where it can be,
+  // else 1.
+  std::optional<int32_t> num_sequences;
   int32_t top_logprobs =
       0;  // alternatives reported for each token; 0: none. Logprobs are of the raw logits
   bool logprobs = false;  // report each token's own logprob
@@ -336,6 +359,7 @@ enum class FinishReason : uint8_t { kEos, kStopSequence, kLength };
 struct GenerateStarted {
   SamplingParams sampling;  // as they will be used, the seed included
   StoppingCriteria stopping;
+  BeamSearchParams beam_search;
   RequestUsage usage;                         // input and cached tokens
   int32_t original_tokens = 0;                // of the prompt, before truncation
   std::vector<GeneratedToken> prompt_tokens;  // with prompt_logprobs
@@ -354,7 +378,9 @@ struct GenerateFinished {
   FinishReason reason = FinishReason::kEos;
   std::variant<std::monostate, std::string, int32_t>
       stop_match;   // the stop string, or the stop or EOS token
-  float score = 0;  // the sum of the output's logprobs
+  // Of a beam search its hypothesis's score, else the sum of the output's logprobs where these were
+  // asked for.
+  std::optional<float> score;
   RequestUsage usage;
   RequestTimings timings;
 };

@@ -131,6 +131,9 @@ ABSL_FLAG(int32_t, max_batch_tokens, DEFAULT(engine.max_batch_tokens),
 ABSL_FLAG(int32_t, max_running_sequences, DEFAULT(engine.max_running_sequences),
           "Sequences that generate at a time, for each model; others wait. More is throughput, "
           "fewer is speed for each.");
+ABSL_FLAG(int32_t, max_beams, DEFAULT(engine.max_beams),
+          "Beams of one beam search, at most. Each takes the place of a sequence "
+          "(--max_running_sequences), and time and memory in each step.");
 ABSL_FLAG(Bytes, kv_cache_bytes, Bytes{DEFAULT(engine.kv_cache_bytes)},
           "Memory for keys and values of past tokens, for each model that generates. It bounds how "
           "long sequences and "
@@ -261,6 +264,7 @@ absl::StatusOr<ServerOptions> ServerOptionsFromFlags() {
   options.engine.num_tokenizer_threads = absl::GetFlag(FLAGS_tokenizer_threads);
   options.engine.max_batch_tokens = absl::GetFlag(FLAGS_max_batch_tokens);
   options.engine.max_running_sequences = absl::GetFlag(FLAGS_max_running_sequences);
+  options.engine.max_beams = absl::GetFlag(FLAGS_max_beams);
   options.engine.kv_cache_bytes = absl::GetFlag(FLAGS_kv_cache_bytes).value;
   options.engine.strict_kernels = absl::GetFlag(FLAGS_strict_kernels);
   options.engine.max_new_tokens = absl::GetFlag(FLAGS_max_new_tokens);
@@ -305,6 +309,7 @@ absl::Status Validate(const ServerOptions& options) {
   faults.Range("tokenizer_threads", options.engine.num_tokenizer_threads, 1, 64);
   faults.Range("max_batch_tokens", options.engine.max_batch_tokens, 16, 1 << 20);
   faults.Range("max_running_sequences", options.engine.max_running_sequences, 1, 4096);
+  faults.Range("max_beams", options.engine.max_beams, 1, 64);
   faults.ByteRange("kv_cache_bytes", options.engine.kv_cache_bytes, 1 << 16, kMaxBytes);
   faults.Range("max_new_tokens", options.engine.max_new_tokens, 1, 1 << 24);
   faults.ByteRange("max_attend_bytes", options.engine.max_attend_bytes, 1, kMaxBytes);

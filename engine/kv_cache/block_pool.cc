@@ -48,6 +48,11 @@ std::vector<int32_t> BlockPool::AcquirePrefix(absl::Span<const int32_t> tokens, 
   return prefix;
 }
 
+void BlockPool::AddUser(int32_t block) {
+  CHECK_GT(blocks_[block].num_users, 0) << "block " << block << " is in use by nobody";
+  ++blocks_[block].num_users;
+}
+
 void BlockPool::Publish(int32_t block, std::optional<int32_t> previous,
                         absl::Span<const int32_t> tokens, uint64_t domain) {
   CHECK_EQ(tokens.size(), block_size_) << "only a full block is published";

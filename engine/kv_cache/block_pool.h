@@ -38,6 +38,11 @@ class BlockPool {
   std::vector<int32_t> AcquirePrefix(absl::Span<const int32_t> tokens,
                                      uint64_t domain = kSharedDomain);
 
+  // One user more of a block that is in use.
+  void AddUser(int32_t block);
+
+  int32_t num_users(int32_t block) const { return blocks_[block].num_users; }
+
   // Makes a block of a sequence, now full, known by its contents. `previous` is the sequence's
   // block before it, which was published or acquired, or nothing for its first. `tokens` are the
   // block's own, block_size of them. If those contents are already known under another block, that

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
+
+#include "absl/algorithm/container.h"
 
 namespace attendant::engine {
 namespace {
@@ -19,26 +22,118 @@ bool MoreProbable(const Candidate& a, const Candidate& b) {
 
 }  // namespace
 
-void ApplyRepetitionPenalty(absl::Span<float> logits, const TokenCounts& prompt_and_output,
+// Every token's value is read before any is written, so that one which occurs twice is changed
+// once.
+void ApplyRepetitionPenalty(absl::Span<float> logits, absl::Span<const int32_t> tokens,
                             float penalty) {
-  for (const auto& [id, count] : prompt_and_output) {
-    float& logit = logits[id];
-    logit = Finite(logit > 0 ? logit / penalty : logit * penalty);
+  std::vector<float> penalized;
+  penalized.reserve(tokens.size());
+  for (const int32_t id : tokens) {
+    const float logit = logits[id];
+    penalized.push_back(Finite(logit > 0 ? logit / penalty : logit * penalty));
   }
+  for (size_t i = 0; i < tokens.size(); ++i) logits[tokens[i]] = penalized[i];
 }
 
-void ApplyPresenceAndFrequencyPenalty(absl::Span<float> logits, const TokenCounts& output,
+void ApplyPresenceAndFrequencyPenalty(absl::Span<float> logits, absl::Span<const int32_t> output,
                                       float presence, float frequency) {
-  for (const auto& [id, count] : output)
-    logits[id] -= presence + frequency * static_cast<float>(count);
+  for (const int32_t id : output) logits[id] -= frequency;
+  std::vector<float> penalized;
+  penalized.reserve(output.size());
+  for (const int32_t id : output) penalized.push_back(logits[id] - presence);
+  for (size_t i = 0; i < output.size(); ++i) logits[output[i]] = penalized[i];
 }
 
 void ApplyLogitBias(absl::Span<float> logits, const std::map<int32_t, float>& bias) {
   for (const auto& [id, value] : bias) logits[id] = Finite(logits[id] + value);
 }
 
-void MaskTokens(absl::Span<float> logits, absl::Span<const int32_t> tokens) {
-  for (const int32_t id : tokens) logits[id] = -kInfinity;
+void MaskTokens(absl::Span<float> logits, absl::Span<const int32_t> banned) {
+  for (const int32_t id : banned) logits[id] = -kInfinity;
+}
+
+void ForceTokens(absl::Span<float> logits, absl::Span<const int32_t> forced) {
+  absl::c_fill(logits, -kInfinity);
+  for (const int32_t id : forced) logits[id] = 0;
+}
+
+// Looks for the last ngram_size - 1 tokens as Knuth, Morris and Pratt do ("Fast Pattern Matching in
+// Strings", 1977), so that a long n-gram over a text that repeats itself costs no more.
+void BanRepeatedNgrams(absl::Span<float> logits, absl::Span<const int32_t> tokens,
+                       int32_t ngram_size) {
+  const auto length = static_cast<size_t>(ngram_size) - 1;
+  if (tokens.size() <= length) return;
+  const absl::Span<const int32_t> pattern = tokens.last(length);
+
+  // The length of the longest border of each prefix of the pattern.
+  std::vector<size_t> border(length + 1, 0);
+  const auto extend = [&](size_t matched, int32_t token) {
+    while (matched > 0 && (matched == length || pattern[matched] != token))
+      matched = border[matched];
+    return length > 0 && pattern[matched] == token ? matched + 1 : matched;
+  };
+  for (size_t i = 1; i < length; ++i) border[i + 1] = extend(border[i], pattern[i]);
+
+  size_t matched = 0;
+  for (const int32_t token : tokens) {
+    if (matched == length) logits[token] = -kInfinity;
+    matched = extend(matched, token);
+  }
+}
+
+void BanWords(absl::Span<float> logits, absl::Span<const int32_t> tokens,
+              absl::Span<const std::vector<int32_t>> words) {
+  for (const std::vector<int32_t>& word : words) {
+    if (word.size() > 1 && word.size() > tokens.size()) continue;
+    const size_t length = word.size() - 1;
+    if (std::equal(word.begin(), word.end() - 1, tokens.end() - length))
+      logits[word.back()] = -kInfinity;
+  }
+}
+
+LogitsProcessors::LogitsProcessors(LogitsProcessorOptions options)
+    : options_(std::move(options)), begin_tokens_(options_.prompt_tokens) {
+  // A forced token is no choice: what may not come first is then not the second.
+  if (options_.constraints.forced_bos_token_id.has_value() && options_.prompt_tokens == 1)
+    ++begin_tokens_;
+}
+
+bool LogitsProcessors::Applies(absl::Span<const int32_t> tokens) const {
+  const SamplingParams& sampling = options_.sampling;
+  const TokenConstraints& constraints = options_.constraints;
+  const auto num_tokens = static_cast<int64_t>(tokens.size());
+  const int64_t num_output = num_tokens - options_.prompt_tokens;
+  return !sampling.logit_bias.empty() || sampling.repetition_penalty != 1 ||
+         sampling.presence_penalty != 0 || sampling.frequency_penalty != 0 ||
+         sampling.no_repeat_ngram_size > 0 || !constraints.bad_words.empty() ||
+         !constraints.suppress_tokens.empty() || num_output < options_.min_new_tokens ||
+         (constraints.forced_bos_token_id.has_value() && num_tokens == 1) ||
+         (!constraints.forced_eos_token_ids.empty() && num_output + 1 == options_.max_new_tokens) ||
+         (!constraints.begin_suppress_tokens.empty() && num_tokens == begin_tokens_);
+}
+
+void LogitsProcessors::Apply(absl::Span<const int32_t> tokens, absl::Span<float> logits) const {
+  const SamplingParams& sampling = options_.sampling;
+  const TokenConstraints& constraints = options_.constraints;
+  const auto num_tokens = static_cast<int64_t>(tokens.size());
+  const int64_t num_output = num_tokens - options_.prompt_tokens;
+  ApplyLogitBias(logits, sampling.logit_bias);
+  if (sampling.repetition_penalty != 1)
+    ApplyRepetitionPenalty(logits, tokens, sampling.repetition_penalty);
+  if (sampling.presence_penalty != 0 || sampling.frequency_penalty != 0) {
+    ApplyPresenceAndFrequencyPenalty(logits, tokens.subspan(options_.prompt_tokens),
+                                     sampling.presence_penalty, sampling.frequency_penalty);
+  }
+  if (sampling.no_repeat_ngram_size > 0)
+    BanRepeatedNgrams(logits, tokens, sampling.no_repeat_ngram_size);
+  BanWords(logits, tokens, constraints.bad_words);
+  if (num_output < options_.min_new_tokens) MaskTokens(logits, options_.end_tokens);
+  if (constraints.forced_bos_token_id.has_value() && num_tokens == 1)
+    ForceTokens(logits, {*constraints.forced_bos_token_id});
+  if (!constraints.forced_eos_token_ids.empty() && num_output + 1 == options_.max_new_tokens)
+    ForceTokens(logits, constraints.forced_eos_token_ids);
+  MaskTokens(logits, constraints.suppress_tokens);
+  if (num_tokens == begin_tokens_) MaskTokens(logits, constraints.begin_suppress_tokens);
 }
 
 void MakeCandidates(absl::Span<const float> logits, float temperature,

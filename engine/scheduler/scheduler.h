@@ -38,6 +38,11 @@ struct ScheduledSequence {
 // all its present tokens and a little room to grow, and nobody who waits is passed by one behind
 // it.
 //
+// A sequence may fork into beams, which are admitted, scheduled and preempted with it. They share
+// the blocks of what they have in common; a beam that writes into a block that another uses gets a
+// copy of its own first. When they were preempted, each is computed after the others, and takes
+// from them what it begins with.
+//
 // The source of an encoder-decoder lives in blocks of the same pool: taken when the first of its
 // sequences is admitted, and given back when none of them runs any more.
 //
@@ -47,12 +52,19 @@ class Scheduler {
   // `block_pool` must outlive the scheduler.
   Scheduler(const SchedulerOptions& options, BlockPool& block_pool);
 
-  // Queues `sequence`, which must outlive its membership. INVALID_ARGUMENT if its max_tokens and
-  // its source could not fit even alone.
+  // Queues `sequence`, which must outlive its membership. INVALID_ARGUMENT if its max_tokens, of
+  // each beam, and its source could not fit even alone, or if it has more beams than may run.
   absl::Status Add(Sequence& sequence);
 
-  // Takes a sequence out, wherever it is, and frees its blocks. Not between Schedule and
-  // FinishStep; a step that failed has no FinishStep, and all that it scheduled is removed.
+  // Makes beams of a sequence, beams[0], that runs: beams[i] becomes what beams[parents[i]] is now,
+  // for the first parents.size() (1 to max_beams) of them; the others are free. parents[i] is the
+  // sequence itself or one that the last Fork made a beam; all of these are computed to their last
+  // token. The tokens are copied; between steps each gets one more.
+  void Fork(absl::Span<Sequence* const> beams, absl::Span<const int32_t> parents);
+
+  // Takes a sequence out, wherever it is, and frees its blocks and those of its forks. Not between
+  // Schedule and FinishStep; a step that failed has no FinishStep, and all that it scheduled is
+  // removed.
   void Remove(Sequence& sequence);
 
   // Fills `batch` with what the next step computes: at most max_batch_tokens tokens, of which at
@@ -78,7 +90,12 @@ class Scheduler {
  private:
   int64_t BlocksFor(int64_t num_tokens) const;
   int64_t MissingSourceBlocks(const Sequence& sequence) const;
-  bool Grow(Sequence& sequence, int64_t num_tokens);
+  int64_t MostBlocks(const Sequence& sequence) const;
+  int64_t MissingBlocks(const Sequence& sequence) const;
+  int64_t num_promised_beams() const;
+  void JoinFork(Sequence& sequence);
+  bool AppendRunning(Sequence& sequence, int64_t& prefill_budget, Batch& batch);
+  bool Grow(Sequence& sequence, int64_t num_tokens, Batch& batch);
   void FreeBlocks(Sequence& sequence);
   void StopRunning(Sequence& sequence);
   void PreemptLast();

@@ -27,6 +27,8 @@ struct Sequence {
   int64_t max_tokens = 0;  // the most that `tokens` may become
   uint64_t prefix_domain = BlockPool::kSharedDomain;  // equal in it are tokens and their source
   Source* source = nullptr;  // of an encoder-decoder; outlives the sequence
+  int32_t max_beams = 1;     // that it may fork into, itself included
+  int64_t num_common = 0;    // tokens that all beams begin with, whatever becomes of them
 
   // The prompt and, behind it, the output. Grown by whoever runs the sequence, between steps.
   std::vector<int32_t> tokens;
@@ -42,6 +44,7 @@ struct Sequence {
   int64_t num_published = 0;    // blocks, from the first, whose contents are known to the pool
   bool was_admitted = false;    // at least once
   bool is_running = false;
+  std::vector<Sequence*> forks;  // the other beams: what of them is computed runs with this one
 };
 
 }  // namespace attendant::engine

@@ -19,7 +19,6 @@ absl::Status GenerateReactor::Start(v1::GenerateRequest message, int64_t num_byt
                    GenerateFromMessage(message, model, environment.limits));
   RETURN_IF_ERROR(call().Admit(conversion.num_tokens, num_bytes));
   call().record().phase = "waiting";
-  last_token_.resize(conversion.request.num_sequences);
   conversion.request.model = model.name;
   conversion.request.control = call().control();
   environment.engine.Generate(std::move(conversion.request),
@@ -58,6 +57,8 @@ void GenerateReactor::Measure(const engine::GenerateChunk& chunk) {
   if (num_tokens == 0) return;
   RequestRecord& record = call().record();
   const absl::Time now = absl::Now();
+  if (last_token_.size() <= static_cast<size_t>(chunk.sequence))
+    last_token_.resize(chunk.sequence + 1);
   absl::Time& last = last_token_[chunk.sequence];
   if (!has_first_token_) {
     has_first_token_ = true;

@@ -351,6 +351,28 @@ absl::Status SamplingFromMessage(const v1::SamplingParams& message,
   return absl::OkStatus();
 }
 
+absl::Status BeamSearchFromMessage(const v1::BeamSearch& message,
+                                   engine::GenerateRequest& request) {
+  // The engine knows its limit.
+  RETURN_IF_ERROR(Optional(message.has_num_beams(), message.num_beams(), request.num_beams, [&] {
+    return CheckAtLeast("beam_search.num_beams", message.num_beams(), 1);
+  }));
+  RETURN_IF_ERROR(
+      Optional(message.has_length_penalty(), message.length_penalty(), request.length_penalty, [&] {
+        return CheckFloat("beam_search.length_penalty", message.length_penalty(), -10.0f, 10.0f);
+      }));
+  if (message.early_stopping() && message.exhaustive()) {
+    return InvalidField("beam_search.exhaustive", "is set, and early_stopping too");
+  }
+  if (message.exhaustive()) {
+    request.early_stopping = engine::EarlyStopping::kNever;
+  } else if (message.has_early_stopping() || message.has_exhaustive()) {
+    request.early_stopping =
+        message.early_stopping() ? engine::EarlyStopping::kTrue : engine::EarlyStopping::kFalse;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status StoppingFromMessage(v1::StoppingCriteria& message,
                                  const engine::ModelDescription& model, const RequestLimits& limits,
                                  engine::GenerateRequest& request) {
@@ -790,7 +812,6 @@ v1::EncodeResponse EncodeToMessage(engine::EncodeResult result,
 absl::StatusOr<GenerateConversion> GenerateFromMessage(v1::GenerateRequest& message,
                                                        const engine::ModelDescription& model,
                                                        const RequestLimits& limits) {
-  if (message.has_beam_search()) return NotImplemented("beam_search");
   GenerateConversion conversion;
   engine::GenerateRequest& request = conversion.request;
   switch (message.prompt_case()) {
@@ -815,17 +836,13 @@ absl::StatusOr<GenerateConversion> GenerateFromMessage(v1::GenerateRequest& mess
   conversion.num_tokens = std::min<int64_t>(
       conversion.num_tokens, max_prompt_tokens + (HasSource(model) ? model.max_tokens : 0));
   RETURN_IF_ERROR(SamplingFromMessage(message.sampling(), model, request));
+  RETURN_IF_ERROR(BeamSearchFromMessage(message.beam_search(), request));
   RETURN_IF_ERROR(StoppingFromMessage(*message.mutable_stopping(), model, limits, request));
   RETURN_IF_ERROR(OutputFromMessage(message.output(), request));
   ASSIGN_OR_RETURN(request.truncation,
                    TruncationFromMessage(message.truncation(), "truncation", max_prompt_tokens));
   if (message.has_num_sequences()) {
     RETURN_IF_ERROR(CheckRange("num_sequences", message.num_sequences(), 1, kMaxSequences));
-    if (message.num_sequences() > 1 && request.temperature == 0.0f) {
-      return InvalidField("num_sequences",
-                          absl::StrCat("is ", message.num_sequences(),
-                                       "; more than 1 needs a temperature above 0"));
-    }
     request.num_sequences = message.num_sequences();
   }
   RETURN_IF_ERROR(CheckRange("priority", message.priority(), -kMaxPriority, kMaxPriority));
@@ -869,6 +886,11 @@ std::vector<v1::GenerateResponse> GenerateToMessages(engine::GenerateStarted sta
   for (const std::string& stop : started.stopping.stop) stopping->add_stop(stop);
   for (const int32_t id : started.stopping.stop_token_ids) stopping->add_stop_token_ids(id);
   stopping->set_ignore_eos(started.stopping.ignore_eos);
+  v1::BeamSearch* search = first->mutable_beam_search();
+  search->set_num_beams(started.beam_search.num_beams);
+  search->set_length_penalty(started.beam_search.length_penalty);
+  search->set_early_stopping(started.beam_search.early_stopping == engine::EarlyStopping::kTrue);
+  search->set_exhaustive(started.beam_search.early_stopping == engine::EarlyStopping::kNever);
   UsageToMessage(started.usage, first->mutable_usage());
   first->set_original_tokens(started.original_tokens);
 
@@ -923,7 +945,7 @@ v1::GenerateResponse GenerateToMessage(const engine::GenerateFinished& finished,
       last->set_finish_reason(v1::FINISH_REASON_LENGTH);
       break;
   }
-  if (output.logprobs) last->set_score(finished.score);
+  if (finished.score.has_value()) last->set_score(*finished.score);
   UsageToMessage(finished.usage, last->mutable_usage());
   TimingToMessage(finished.timings, total, last->mutable_timing());
   ToDuration(finished.timings.time_to_first_token, last->mutable_time_to_first_token());

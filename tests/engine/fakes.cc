@@ -161,6 +161,12 @@ ConstMatrix FakeDecoder::Forward(const Batch& batch, HiddenStateObserver) {
   if (before_forward != nullptr) before_forward();
   prefixes_.clear();
   hidden_.clear();
+  for (const auto& [from, to] : batch.block_copies) {
+    const size_t end = static_cast<size_t>(std::max(from, to) + 1) * block_size_;
+    if (slots_.size() < end) slots_.resize(end, -1);
+    std::copy_n(slots_.begin() + from * block_size_, block_size_,
+                slots_.begin() + to * block_size_);
+  }
   for (const BatchSequence& sequence : batch.sequences) {
     std::vector<int32_t> prefix;
     for (int32_t token = 0; token < sequence.num_source_tokens; ++token)
@@ -329,6 +335,11 @@ absl::Status RecordingSink::Wait() {
 int RecordingSink::num_chunks() const {
   absl::MutexLock lock(&mutex_);
   return static_cast<int>(chunks_.size());
+}
+
+int RecordingSink::num_finished() const {
+  absl::MutexLock lock(&mutex_);
+  return static_cast<int>(finished_.size());
 }
 
 void RecordingSink::WaitForChunks(int count) {

@@ -161,6 +161,7 @@ class RecordingSink : public TokenSink {
   absl::Status Wait();
   bool is_done() const { return done_.HasBeenNotified(); }
   int num_chunks() const;
+  int num_finished() const;
   // Blocks until so many chunks came, or OnDone.
   void WaitForChunks(int count);
 

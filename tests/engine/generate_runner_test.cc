@@ -240,7 +240,7 @@ TEST(GenerateRunnerTest, LogprobsAndAlternativesComeWithTheTokens) {
   EXPECT_EQ(tokens[0].top[0].id, 'a');
   EXPECT_EQ(tokens[0].top[0].logprob, tokens[0].logprob);
   EXPECT_LT(tokens[0].top[1].logprob, tokens[0].logprob);
-  EXPECT_NEAR(sink->finished().score, tokens[0].logprob + tokens[1].logprob + tokens[2].logprob,
+  EXPECT_NEAR(*sink->finished().score, tokens[0].logprob + tokens[1].logprob + tokens[2].logprob,
               1e-5);
 }
 

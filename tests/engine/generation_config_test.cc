@@ -84,6 +84,36 @@ TEST(ReadGenerationConfigTest, MalformedFilesNameTheField) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("eos_token_id is -2")));
 }
 
+TEST(ReadGenerationConfigTest, SearchesAndConstraintsAreReadAsTheReferenceNamesThem) {
+  ASSERT_OK_AND_ASSIGN(const auto config,
+                       Read(R"({"num_beams": 4, "num_return_sequences": 2, "length_penalty": 0.6,
+               "early_stopping": "never", "no_repeat_ngram_size": 3, "min_length": 9,
+               "eos_token_id": 2, "bad_words_ids": [[5], [2], [7, 8]], "suppress_tokens": [1, 3],
+               "begin_suppress_tokens": [4], "forced_bos_token_id": 0,
+               "forced_eos_token_id": 2})"));
+  EXPECT_EQ(config.beam_search.num_beams, 4);
+  EXPECT_EQ(config.num_sequences, 2);
+  EXPECT_FLOAT_EQ(config.beam_search.length_penalty, 0.6f);
+  EXPECT_EQ(config.beam_search.early_stopping, EarlyStopping::kNever);
+  EXPECT_EQ(config.sampling.no_repeat_ngram_size, 3);
+  EXPECT_EQ(config.min_length, 9);
+  EXPECT_THAT(config.constraints.bad_words, ElementsAre(ElementsAre(5), ElementsAre(7, 8)))
+      << "the end is not a word";
+  EXPECT_THAT(config.constraints.suppress_tokens, ElementsAre(1, 3));
+  EXPECT_THAT(config.constraints.begin_suppress_tokens, ElementsAre(4));
+  EXPECT_EQ(config.constraints.forced_bos_token_id, 0);
+  EXPECT_THAT(config.constraints.forced_eos_token_ids, ElementsAre(2));
+  EXPECT_OK(CheckTokenConstraints(config, 9));
+  EXPECT_THAT(CheckTokenConstraints(config, 8),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("bad_words_ids names token 8; the vocabulary has 8")));
+  for (const char* bad :
+       {R"({"early_stopping": "always"})", R"({"num_beams": 0})", R"({"length_penalty": 11})",
+        R"({"bad_words_ids": [3]})", R"({"bad_words_ids": [[]]})"}) {
+    EXPECT_THAT(Read(bad), StatusIs(absl::StatusCode::kInvalidArgument)) << bad;
+  }
+}
+
 struct Effective {
   SamplingParams sampling;
   StoppingCriteria stopping;
@@ -111,6 +141,25 @@ TEST(ResolveGenerationTest, TheRequestComesBeforeTheFile) {
   EXPECT_EQ(effective.sampling.top_k, 9);
   EXPECT_EQ(effective.sampling.seed, 5);
   EXPECT_EQ(Resolve({}, config, 10).sampling.seed, 77);
+}
+
+TEST(ResolveGenerationTest, AMinLengthCountsThePrompt) {
+  GenerationConfig config;
+  config.min_length = 9;
+  GenerateRequest request;
+  EXPECT_EQ(Resolve(request, config, 4).stopping.min_new_tokens, 5);
+  EXPECT_EQ(Resolve(request, config, 20).stopping.min_new_tokens, 0);
+  config.min_new_tokens = 3;
+  EXPECT_EQ(Resolve(request, config, 4).stopping.min_new_tokens, 3) << "is the stronger word";
+  request.min_new_tokens = 1;
+  EXPECT_EQ(Resolve(request, config, 4).stopping.min_new_tokens, 1);
+}
+
+TEST(CacheTokensOfABeamTest, BeamsHaveWholeBlocksInCommon) {
+  const GenerationLimits limits{.cache_tokens = 80, .block_size = 4};
+  EXPECT_EQ(CacheTokensOfABeam(limits, 10, 1), 80);
+  EXPECT_EQ(CacheTokensOfABeam(limits, 10, 4), (2 + 18 / 4) * 4);
+  EXPECT_EQ(CacheTokensOfABeam(limits, 1000, 4), 1000);
 }
 
 TEST(ResolveGenerationTest, MaxNewTokensIsWhatIsAskedOrWhatFits) {

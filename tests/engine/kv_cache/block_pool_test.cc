@@ -124,6 +124,19 @@ TEST(BlockPoolTest, ASharedBlockIsFreedByItsLastUser) {
   EXPECT_TRUE(pool.Allocate().has_value());
 }
 
+TEST(BlockPoolTest, AddUserKeepsABlockUntilItsLastUser) {
+  BlockPool pool(1, 4);
+  const int32_t block = *pool.Allocate();
+  pool.AddUser(block);
+  EXPECT_EQ(pool.num_users(block), 2);
+  pool.Release(block);
+  EXPECT_EQ(pool.num_used(), 1);
+  EXPECT_EQ(pool.Allocate(), std::nullopt);
+  pool.Release(block);
+  EXPECT_EQ(pool.num_used(), 0);
+  EXPECT_DEATH(pool.AddUser(block), "in use by nobody");
+}
+
 TEST(BlockPoolTest, EvictsTheLeastRecentlyUsedAndAPrefixAfterWhatFollowsIt) {
   BlockPool pool(5, 2);
   ReleaseAll(pool, Compute(pool, Tokens(4, 100)));

@@ -13,6 +13,7 @@ namespace attendant::engine {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -38,20 +39,20 @@ std::vector<float> RandomLogits(int count, uint32_t seed) {
 
 TEST(RepetitionPenaltyTest, DividesPositiveAndMultipliesNegativeLogitsOnce) {
   std::vector<float> logits = {2, -2, 2, 0};
-  ApplyRepetitionPenalty(absl::MakeSpan(logits), {{0, 1}, {1, 3}, {3, 1}}, 2.0f);
+  ApplyRepetitionPenalty(absl::MakeSpan(logits), {1, 0, 1, 3, 1}, 2.0f);
   EXPECT_THAT(logits, ElementsAre(1, -4, 2, 0));
 }
 
 TEST(RepetitionPenaltyTest, AnExtremePenaltyStaysFinite) {
   std::vector<float> logits = {2, -2};
-  ApplyRepetitionPenalty(absl::MakeSpan(logits), {{0, 1}, {1, 1}}, 1e-45f);
+  ApplyRepetitionPenalty(absl::MakeSpan(logits), {0, 1}, 1e-45f);
   EXPECT_EQ(logits[0], std::numeric_limits<float>::max());
   EXPECT_TRUE(std::isfinite(logits[1]));
 }
 
 TEST(PresenceAndFrequencyPenaltyTest, CountOnceAndEachTime) {
   std::vector<float> logits = {1, 1, 1};
-  ApplyPresenceAndFrequencyPenalty(absl::MakeSpan(logits), {{0, 1}, {2, 4}}, 0.5f, 0.25f);
+  ApplyPresenceAndFrequencyPenalty(absl::MakeSpan(logits), {2, 0, 2, 2, 2}, 0.5f, 0.25f);
   EXPECT_THAT(logits, ElementsAre(0.25f, 1, -0.5f));
 }
 
@@ -59,6 +60,81 @@ TEST(LogitBiasTest, Adds) {
   std::vector<float> logits = {1, 2, 3};
   ApplyLogitBias(absl::MakeSpan(logits), {{0, 10.0f}, {2, -100.0f}});
   EXPECT_THAT(logits, ElementsAre(11, 2, -97));
+}
+
+// The tokens that BanRepeatedNgrams bans, of ten.
+std::set<int32_t> Banned(const std::vector<int32_t>& tokens, int32_t ngram_size) {
+  std::vector<float> logits(10, 0);
+  BanRepeatedNgrams(absl::MakeSpan(logits), tokens, ngram_size);
+  std::set<int32_t> banned;
+  for (int32_t id = 0; id < 10; ++id) {
+    if (logits[id] == -kInfinity) banned.insert(id);
+  }
+  return banned;
+}
+
+TEST(BanRepeatedNgramsTest, BansWhatFollowedTheLastTokensBefore) {
+  EXPECT_THAT(Banned({1, 2, 3, 1, 2}, 3), ElementsAre(3));
+  EXPECT_THAT(Banned({1, 2, 3, 1, 2, 4, 1, 2}, 3), ElementsAre(3, 4));
+  EXPECT_THAT(Banned({1, 2, 3, 1, 2}, 2), ElementsAre(3));
+  EXPECT_THAT(Banned({1, 2, 3, 1, 2}, 1), ElementsAre(1, 2, 3));
+  EXPECT_THAT(Banned({1, 2, 3, 1, 2}, 4), IsEmpty());
+  EXPECT_THAT(Banned({5, 5, 5}, 3), ElementsAre(5)) << "n-grams may overlap";
+  EXPECT_THAT(Banned({5, 5}, 3), IsEmpty());
+  EXPECT_THAT(Banned({}, 1), IsEmpty());
+  EXPECT_THAT(Banned({1, 2}, std::numeric_limits<int32_t>::max()), IsEmpty());
+}
+
+TEST(BanRepeatedNgramsTest, IsItsPlainLoop) {
+  std::mt19937 random(5);
+  for (int round = 0; round < 3000; ++round) {
+    std::vector<int32_t> tokens(random() % 30);
+    for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 3);
+    const size_t ngram_size = 1 + random() % 8;
+    std::set<int32_t> expected;
+    for (size_t begin = 0; begin + ngram_size <= tokens.size(); ++begin) {
+      const auto ngram = tokens.begin() + static_cast<ptrdiff_t>(begin);
+      if (std::equal(ngram, ngram + static_cast<ptrdiff_t>(ngram_size - 1),
+                     tokens.end() - static_cast<ptrdiff_t>(ngram_size - 1))) {
+        expected.insert(ngram[static_cast<ptrdiff_t>(ngram_size - 1)]);
+      }
+    }
+    EXPECT_EQ(Banned(tokens, static_cast<int32_t>(ngram_size)), expected);
+  }
+}
+
+// A text of one token is the worst for whoever compares every place anew: 10^10 comparisons.
+TEST(BanRepeatedNgramsTest, ALongNgramOfALongTextTakesLinearTime) {
+  const std::vector<int32_t> tokens(200'000, 7);
+  EXPECT_THAT(Banned(tokens, 100'000), ElementsAre(7));
+}
+
+TEST(BanWordsTest, BansTheLastTokenBehindTheOthers) {
+  const std::vector<std::vector<int32_t>> words = {{4}, {1, 2}, {1, 1, 3}};
+  std::vector<float> logits(5, 0);
+  BanWords(absl::MakeSpan(logits), {0, 0, 1}, words);
+  EXPECT_THAT(logits, ElementsAre(0, 0, -kInfinity, 0, -kInfinity));
+  logits.assign(5, 0);
+  BanWords(absl::MakeSpan(logits), {0, 1, 1}, words);
+  EXPECT_THAT(logits, ElementsAre(0, 0, -kInfinity, -kInfinity, -kInfinity));
+}
+
+TEST(LogitsProcessorsTest, KnowsWhenItDoesNothing) {
+  const LogitsProcessors processors({.constraints = {.begin_suppress_tokens = {1},
+                                                     .forced_bos_token_id = 2,
+                                                     .forced_eos_token_ids = {3}},
+                                     .end_tokens = {3},
+                                     .min_new_tokens = 3,
+                                     .max_new_tokens = 6,
+                                     .prompt_tokens = 1});
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < 6; ++i) {
+    tokens.push_back(0);
+    std::vector<float> logits(5, 1);
+    processors.Apply(tokens, absl::MakeSpan(logits));
+    EXPECT_EQ(processors.Applies(tokens), logits != std::vector<float>(5, 1)) << i;
+    EXPECT_EQ(processors.Applies(tokens), i < 3 || i == 5) << i;
+  }
 }
 
 TEST(MakeCandidatesTest, DividesByTheTemperatureAndDropsTheImpossible) {

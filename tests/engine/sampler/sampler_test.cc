@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <random>
+#include <utility>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -23,25 +24,49 @@ SamplingParams Greedy() {
   return params;
 }
 
-int32_t Draw(Sampler& sampler, std::vector<float> logits) {
-  auto token = sampler.Sample(absl::MakeSpan(logits), 0);
-  EXPECT_OK(token);
-  return token.ok() ? token->id : -1;
-}
+// A sequence that grows by what is drawn.
+class Sequence {
+ public:
+  explicit Sequence(const SamplingParams& params, std::vector<int32_t> prompt = {},
+                    std::vector<int32_t> end_tokens = {}, int32_t min_new_tokens = 0)
+      : processors_({.sampling = params,
+                     .end_tokens = std::move(end_tokens),
+                     .min_new_tokens = min_new_tokens,
+                     .max_new_tokens = 1000,
+                     .prompt_tokens = static_cast<int64_t>(prompt.size())}),
+        tokens_(std::move(prompt)),
+        sampler_(processors_, params.seed) {}
+
+  absl::StatusOr<SampledToken> Sample(std::vector<float> logits, int32_t num_top = 0) {
+    return sampler_.Sample(tokens_, absl::MakeSpan(logits), num_top);
+  }
+
+  int32_t Draw(std::vector<float> logits) {
+    const auto token = Sample(std::move(logits));
+    EXPECT_OK(token);
+    tokens_.push_back(token.ok() ? token->id : -1);
+    return tokens_.back();
+  }
+
+ private:
+  const LogitsProcessors processors_;
+  std::vector<int32_t> tokens_;
+  Sampler sampler_;
+};
 
 TEST(SamplerTest, GreedyTakesTheLargestAndTheFirstOfEquals) {
-  Sampler sampler(Greedy(), {}, {}, 0);
-  EXPECT_EQ(Draw(sampler, {1, 3, 2}), 1);
-  EXPECT_EQ(Draw(sampler, {-kInfinity, 2, 2}), 1);
+  Sequence sequence(Greedy());
+  EXPECT_EQ(sequence.Draw({1, 3, 2}), 1);
+  EXPECT_EQ(sequence.Draw({-kInfinity, 2, 2}), 1);
 }
 
 TEST(SamplerTest, LogprobsAreOfTheRawLogits) {
   SamplingParams params = Greedy();
   params.logit_bias = {{0, 100.0f}};
   params.repetition_penalty = 3;
-  Sampler sampler(params, {1}, {2}, 1);
+  Sequence sequence(params, {1}, {2}, 1);
   std::vector<float> logits = {std::log(0.2f), std::log(0.3f), std::log(0.5f)};
-  ASSERT_OK_AND_ASSIGN(const SampledToken token, sampler.Sample(absl::MakeSpan(logits), 5));
+  ASSERT_OK_AND_ASSIGN(const SampledToken token, sequence.Sample(logits, 5));
   EXPECT_EQ(token.id, 0);
   EXPECT_NEAR(token.logprob, std::log(0.2), 1e-6);
   ASSERT_EQ(token.top.size(), 3) << "no more than the vocabulary has";
@@ -55,32 +80,32 @@ TEST(SamplerTest, PenaltiesSeeThePromptAndTheOutputAsDefined) {
   {
     SamplingParams params = Greedy();
     params.repetition_penalty = 2;
-    Sampler sampler(params, {0}, {}, 0);
-    EXPECT_EQ(Draw(sampler, {3, 2, 1}), 1) << "the prompt's token is halved";
-    EXPECT_EQ(Draw(sampler, {3, 2, 1.6f}), 2) << "and now that of the output";
+    Sequence sequence(params, {0});
+    EXPECT_EQ(sequence.Draw({3, 2, 1}), 1) << "the prompt's token is halved";
+    EXPECT_EQ(sequence.Draw({3, 2, 1.6f}), 2) << "and now that of the output";
   }
   {
     SamplingParams params = Greedy();
     params.frequency_penalty = 1;
-    Sampler sampler(params, {0}, {}, 0);
-    EXPECT_EQ(Draw(sampler, {3, 2, 0}), 0) << "the prompt does not count";
-    EXPECT_EQ(Draw(sampler, {3.5f, 2, 0}), 0);
-    EXPECT_EQ(Draw(sampler, {3.5f, 2, 0}), 1) << "twice in the output";
+    Sequence sequence(params, {0});
+    EXPECT_EQ(sequence.Draw({3, 2, 0}), 0) << "the prompt does not count";
+    EXPECT_EQ(sequence.Draw({3.5f, 2, 0}), 0);
+    EXPECT_EQ(sequence.Draw({3.5f, 2, 0}), 1) << "twice in the output";
   }
   {
     SamplingParams params = Greedy();
     params.presence_penalty = -2;
-    Sampler sampler(params, {}, {}, 0);
-    EXPECT_EQ(Draw(sampler, {0, 1, 0}), 1);
-    EXPECT_EQ(Draw(sampler, {2, 1, 0}), 1) << "a negative penalty favours";
+    Sequence sequence(params);
+    EXPECT_EQ(sequence.Draw({0, 1, 0}), 1);
+    EXPECT_EQ(sequence.Draw({2, 1, 0}), 1) << "a negative penalty favours";
   }
 }
 
 TEST(SamplerTest, EndTokensAreMaskedUntilMinNewTokens) {
-  Sampler sampler(Greedy(), {}, {1, 2}, 2);
-  EXPECT_EQ(Draw(sampler, {1, 3, 2}), 0);
-  EXPECT_EQ(Draw(sampler, {1, 3, 2}), 0);
-  EXPECT_EQ(Draw(sampler, {1, 3, 2}), 1);
+  Sequence sequence(Greedy(), {}, {1, 2}, 2);
+  EXPECT_EQ(sequence.Draw({1, 3, 2}), 0);
+  EXPECT_EQ(sequence.Draw({1, 3, 2}), 0);
+  EXPECT_EQ(sequence.Draw({1, 3, 2}), 1);
 }
 
 TEST(SamplerTest, ASeedGivesTheSameTokensWhateverElseWasDrawn) {
@@ -94,12 +119,12 @@ TEST(SamplerTest, ASeedGivesTheSameTokensWhateverElseWasDrawn) {
   params.seed = 11;
   SamplingParams other_params;
   other_params.seed = 12;
-  Sampler alone(params, {}, {}, 0), among_others(params, {}, {}, 0), other(other_params, {}, {}, 0);
+  Sequence alone(params), among_others(params), other(other_params);
   int num_equal_to_other = 0;
   for (const auto& step : steps) {
-    const int32_t token = Draw(alone, step);
-    num_equal_to_other += Draw(other, step) == token;
-    EXPECT_EQ(Draw(among_others, step), token);
+    const int32_t token = alone.Draw(step);
+    num_equal_to_other += other.Draw(step) == token;
+    EXPECT_EQ(among_others.Draw(step), token);
   }
   EXPECT_LT(num_equal_to_other, 5);
 }
@@ -116,8 +141,8 @@ TEST(SamplerTest, DrawsWithTheProbabilitiesOfTheSoftmax) {
       SamplingParams params;
       params.temperature = temperature;
       params.seed = seed;
-      Sampler sampler(params, {}, {}, 0);
-      ++counts[Draw(sampler, logits)];
+      Sequence sequence(params);
+      ++counts[sequence.Draw(logits)];
     }
     EXPECT_EQ(counts[4], 0);
     for (int id = 0; id < 4; ++id) {
@@ -136,8 +161,8 @@ TEST(SamplerTest, TopKComesBeforeTopP) {
   params.top_p = 0.6f;
   for (int seed = 0; seed < 200; ++seed) {
     params.seed = seed;
-    Sampler sampler(params, {}, {}, 0);
-    EXPECT_EQ(Draw(sampler, {std::log(0.3f), std::log(0.5f), std::log(0.2f)}), 1);
+    Sequence sequence(params);
+    EXPECT_EQ(sequence.Draw({std::log(0.3f), std::log(0.5f), std::log(0.2f)}), 1);
   }
 }
 
@@ -149,8 +174,8 @@ TEST(SamplerTest, TemperatureComesBeforeMinP) {
   int counts[2] = {};
   for (int seed = 0; seed < 200; ++seed) {
     params.seed = seed;
-    Sampler sampler(params, {}, {}, 0);
-    ++counts[Draw(sampler, {0, 2})];
+    Sequence sequence(params);
+    ++counts[sequence.Draw({0, 2})];
   }
   EXPECT_GT(counts[0], 50);
   EXPECT_GT(counts[1], 50);
@@ -160,25 +185,24 @@ TEST(SamplerTest, LogitsThatAreNoNumbersAreAnError) {
   for (const SamplingParams& params : {Greedy(), SamplingParams()}) {
     for (std::vector<float> logits :
          {std::vector<float>{1, kNan, 2}, {kNan, 1, 2}, {kNan, kNan, kNan}}) {
-      Sampler sampler(params, {}, {}, 0);
-      EXPECT_THAT(sampler.Sample(absl::MakeSpan(logits), 3),
+      Sequence sequence(params);
+      EXPECT_THAT(sequence.Sample(logits, 3),
                   StatusIs(absl::StatusCode::kInternal, HasSubstr("nan")));
     }
     std::vector<float> infinite = {1, kInfinity, 2};
-    Sampler sampler(params, {}, {}, 0);
-    EXPECT_THAT(sampler.Sample(absl::MakeSpan(infinite), 3),
+    Sequence sequence(params);
+    EXPECT_THAT(sequence.Sample(infinite, 3),
                 StatusIs(absl::StatusCode::kInternal, HasSubstr("token 1 is inf")));
     std::vector<float> impossible = {-kInfinity, -kInfinity};
-    EXPECT_THAT(sampler.Sample(absl::MakeSpan(impossible), 3),
-                StatusIs(absl::StatusCode::kInternal));
+    EXPECT_THAT(sequence.Sample(impossible, 3), StatusIs(absl::StatusCode::kInternal));
   }
 }
 
 TEST(SamplerTest, MaskingEveryTokenIsAnError) {
-  Sampler sampler(Greedy(), {}, {0, 1}, 1);
+  Sequence sequence(Greedy(), {}, {0, 1}, 1);
   std::vector<float> logits = {1, 2};
-  EXPECT_THAT(sampler.Sample(absl::MakeSpan(logits), 0),
-              StatusIs(absl::StatusCode::kInternal, HasSubstr("leave no token")));
+  EXPECT_THAT(sequence.Sample(logits, 0),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("leaves no token")));
 }
 
 TEST(ScoreTokenTest, GivesTheLogprobOfAnyToken) {

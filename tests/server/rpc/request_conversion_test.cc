@@ -115,8 +115,16 @@ TEST(GenerateConversionTest, EveryBadFieldIsNamed) {
       {"truncation.max_tokens", "is 17; must be in [1, 16]",
        [](auto& r) { r.mutable_truncation()->set_max_tokens(17); }},
       {"num_sequences", "is 17", [](auto& r) { r.set_num_sequences(17); }},
-      {"num_sequences", "needs a temperature above 0",
-       [](auto& r) { r.set_num_sequences(2), r.mutable_sampling()->set_temperature(0); }},
+      {"beam_search.num_beams", "is 0", [](auto& r) { r.mutable_beam_search()->set_num_beams(0); }},
+      {"beam_search.length_penalty", "is nan",
+       [](auto& r) { r.mutable_beam_search()->set_length_penalty(std::nanf("")); }},
+      {"beam_search.length_penalty", "is 11",
+       [](auto& r) { r.mutable_beam_search()->set_length_penalty(11); }},
+      {"beam_search.exhaustive", "early_stopping too",
+       [](auto& r) {
+         r.mutable_beam_search()->set_early_stopping(true);
+         r.mutable_beam_search()->set_exhaustive(true);
+       }},
       {"priority", "is 101", [](auto& r) { r.set_priority(101); }},
   };
   for (const BadGenerate& bad : cases) {
@@ -203,7 +211,6 @@ TEST(ModelConversionTest, AnEncoderDecoderSaysWhatItReadsAndWrites) {
 
 TEST(GenerateConversionTest, WhatIsNotBuiltIsUnimplemented) {
   for (const auto& change : std::vector<std::function<void(v1::GenerateRequest&)>>{
-           [](auto& r) { r.mutable_beam_search()->set_num_beams(2); },
            [](auto& r) { r.mutable_output()->set_cross_attention(true); }}) {
     v1::GenerateRequest message;
     message.set_text("prompt");
@@ -224,7 +231,8 @@ TEST(GenerateConversionTest, UnsetFieldsStayUnset) {
                request.min_new_tokens);
   EXPECT_TRUE(request.cache_prefix);
   EXPECT_FALSE(request.logprobs || request.prompt_logprobs || request.echo);
-  EXPECT_EQ(request.num_sequences, 1);
+  EXPECT_EQ(request.num_sequences, std::nullopt);
+  EXPECT_EQ(request.num_beams, std::nullopt);
   EXPECT_EQ(std::get<std::string>(request.prompt), "prompt");
 }
 

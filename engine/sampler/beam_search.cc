@@ -1,0 +1,150 @@
+#include "engine/sampler/beam_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <tuple>
+#include <utility>
+
+#include "absl/algorithm/container.h"
+#include "absl/log/check.h"
+
+namespace attendant::engine {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+int64_t CommonPrefix(absl::Span<const ScoredToken> a, absl::Span<const ScoredToken> b,
+                     int64_t known) {
+  const auto end = static_cast<int64_t>(std::min(a.size(), b.size()));
+  int64_t length = std::min(known, end);
+  while (length < end && a[length].id == b[length].id) ++length;
+  return length;
+}
+
+}  // namespace
+
+BeamSearch::BeamSearch(BeamSearchOptions options)
+    : options_(std::move(options)),
+      num_candidates_(std::max<size_t>(2, options_.end_tokens.size() + 1) *
+                      options_.params.num_beams),
+      live_(1),
+      candidates_(1),
+      was_scored_(1, false) {
+  CHECK_GE(options_.params.num_beams, 1);
+  CHECK_GE(options_.max_new_tokens, 1);
+}
+
+bool BeamSearch::IsBetter(const Candidate& a, const Candidate& b) {
+  return a.score != b.score ? a.score > b.score
+                            : std::tie(a.beam, a.token.id) < std::tie(b.beam, b.token.id);
+}
+
+void BeamSearch::Score(int32_t beam, absl::Span<const float> log_probs,
+                       absl::Span<const float> raw_log_probs) {
+  // A heap whose front is the worst that is kept.
+  std::vector<Candidate>& best = candidates_[beam];
+  best.clear();
+  for (size_t id = 0; id < log_probs.size(); ++id) {
+    const float score = live_[beam].score + log_probs[id];
+    if (score == -kInfinity || (best.size() == num_candidates_ && score <= best.front().score))
+      continue;
+    if (best.size() == num_candidates_) {
+      absl::c_pop_heap(best, IsBetter);
+      best.pop_back();
+    }
+    best.push_back({score, beam, {static_cast<int32_t>(id), raw_log_probs[id]}});
+    absl::c_push_heap(best, IsBetter);
+  }
+  was_scored_[beam] = true;
+}
+
+bool BeamSearch::is_scored() const {
+  return absl::c_all_of(was_scored_, [](bool was_scored) { return was_scored; });
+}
+
+absl::Status BeamSearch::Advance() {
+  CHECK(is_scored() && !is_done());
+  std::vector<Candidate> candidates;
+  for (const auto& of_beam : candidates_)
+    candidates.insert(candidates.end(), of_beam.begin(), of_beam.end());
+  absl::c_sort(candidates, IsBetter);
+  if (candidates.size() > num_candidates_) candidates.resize(num_candidates_);
+
+  // What ends below the first num_beams is dropped: the candidates behind those are there so that
+  // enough beams go on.
+  const auto num_beams = static_cast<size_t>(options_.params.num_beams);
+  std::vector<Beam> next;
+  for (size_t rank = 0; rank < candidates.size(); ++rank) {
+    const Candidate& candidate = candidates[rank];
+    if (Ends(candidate)) {
+      if (rank < num_beams) Complete(candidate);
+    } else if (next.size() < num_beams) {
+      Beam& beam = next.emplace_back(Beam{candidate.beam, candidate.score});
+      beam.tokens.reserve(length_ + 1);
+      beam.tokens = live_[candidate.beam].tokens;
+      beam.tokens.push_back(candidate.token);
+    }
+  }
+  if (next.empty() && hypotheses_.empty())
+    return absl::InternalError("what is banned or forced leaves no token to choose");
+  live_ = std::move(next);
+  ++length_;
+  if (!CanImprove()) live_.clear();
+  candidates_.assign(live_.size(), {});
+  was_scored_.assign(live_.size(), false);
+  UpdateStable();
+  return absl::OkStatus();
+}
+
+bool BeamSearch::Ends(const Candidate& candidate) const {
+  return length_ + 1 == options_.max_new_tokens ||
+         absl::c_linear_search(options_.end_tokens, candidate.token.id);
+}
+
+// In f64, and then rounded, as the reference divides its sums.
+float BeamSearch::LengthPenalty(int64_t length) const {
+  return static_cast<float>(
+      std::pow(static_cast<double>(length), double{options_.params.length_penalty}));
+}
+
+void BeamSearch::Complete(const Candidate& candidate) {
+  Hypothesis hypothesis{live_[candidate.beam].tokens, candidate.score / LengthPenalty(length_ + 1),
+                        absl::c_linear_search(options_.end_tokens, candidate.token.id)};
+  hypothesis.tokens.push_back(candidate.token);
+  const auto place = absl::c_upper_bound(
+      hypotheses_, hypothesis,
+      [](const Hypothesis& a, const Hypothesis& b) { return a.score > b.score; });
+  hypotheses_.insert(place, std::move(hypothesis));
+  if (hypotheses_.size() > static_cast<size_t>(options_.params.num_beams)) hypotheses_.pop_back();
+}
+
+// Whether the search goes on.
+bool BeamSearch::CanImprove() const {
+  if (live_.empty()) return false;
+  if (hypotheses_.size() < static_cast<size_t>(options_.params.num_beams)) return true;
+  if (options_.params.early_stopping == EarlyStopping::kTrue) return false;
+  const bool at_best_length =
+      options_.params.early_stopping == EarlyStopping::kNever && options_.params.length_penalty > 0;
+  const int64_t length = at_best_length ? options_.max_new_tokens : length_;
+  return live_.front().score / LengthPenalty(length) > hypotheses_.back().score;
+}
+
+const std::vector<ScoredToken>& BeamSearch::BestTokens() const {
+  return hypotheses_.empty() ? live_.front().tokens : hypotheses_.front().tokens;
+}
+
+absl::Span<const ScoredToken> BeamSearch::stable_prefix() const {
+  return absl::MakeConstSpan(BestTokens()).first(num_stable_);
+}
+
+// What is complete and not the best will never be it.
+void BeamSearch::UpdateStable() {
+  const std::vector<ScoredToken>& first = BestTokens();
+  auto num_stable = static_cast<int64_t>(first.size());
+  for (const Beam& beam : live_)
+    num_stable = std::min(num_stable, CommonPrefix(first, beam.tokens, num_stable_));
+  num_stable_ = num_stable;
+}
+
+}  // namespace attendant::engine
