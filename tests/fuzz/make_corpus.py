@@ -6,6 +6,10 @@ import pathlib
 import struct
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
+IMAGES = CORPUS.parents[1] / "goldens/images/files"
+IMAGE_SEEDS = ("grey_1.png", "grey_16_interlaced.png", "palette_8_transparent.png", "rgba_16.png", "exif_behind.png",
+               "jpeg_420.jpg", "jpeg_progressive.jpg", "jpeg_cmyk.jpg", "jpeg_exif_6.jpg", "jpeg_xmp_8.jpg",
+               "jpeg_restarts.jpg")
 
 
 def safetensors(tensors: dict[str, tuple[str, list[int], bytes]]) -> bytes:
@@ -192,6 +196,7 @@ def main() -> None:
         "sentence_piece/mbart": sentence_piece(4, "hello</s> w <mask>", 1),
         "sentence_piece/marian": sentence_piece(5, ">>fra<<hello w<unk>", 2),
     }
+    seeds |= {f"image/{pathlib.Path(name).stem}": (IMAGES / name).read_bytes() for name in IMAGE_SEEDS}
     for name, contents in seeds.items():
         path = CORPUS / name
         path.parent.mkdir(parents=True, exist_ok=True)
