@@ -28,11 +28,15 @@ struct BatchSequence {
   // blocks that they are written to.
   absl::Span<const int32_t> source_blocks;
   int32_t num_source_tokens = 0;
+
+  // Of an image: the values of its patches, [patches, 3 * patch height * patch width], whose rows
+  // are the sequence's last; owned by the request, valid for this step.
+  absl::Span<const float> patches;
 };
 
 // What one step computes: the tokens of several sequences, end to end, never padded.
 struct Batch {
-  std::vector<int32_t> token_ids;  // [num_tokens], each within the vocabulary
+  std::vector<int32_t> token_ids;  // [num_tokens], each within the vocabulary; 0 for image rows
   std::vector<int32_t> positions;  // [num_tokens], counted from 0 within each sequence
   std::vector<int32_t> type_ids;   // [num_tokens], or empty: all 0
   std::vector<BatchSequence> sequences;

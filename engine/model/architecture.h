@@ -45,6 +45,9 @@ enum class LinearLayout : uint8_t { kOutIn, kInOut };
 // The part that a tensor plays. A linear layer or a norm is one role: its bias is found beside it.
 enum class WeightRole : uint8_t {
   kTokenEmbedding,
+  kPatchEmbedding,     // of images, which have no token embeddings
+  kClassToken,         // before an image's patches
+  kDistillationToken,  // behind that
   kPositionEmbedding,
   kPositionBuffer,  // a whole tensor's name: positions that would else be computed
   kTypeEmbedding,
@@ -74,7 +77,8 @@ enum class WeightRole : uint8_t {
 
 // What a checkpoint calls a role, without ".weight" or ".bias" ("weight" and "bias", where the name
 // ends in an underscore); "{}" is the layer's number. A role may stand several times: the first of
-// its names that the checkpoint has is taken.
+// its names that the checkpoint has is taken. The tokens and positions of images are tensors by
+// themselves, and have neither.
 struct WeightName {
   WeightRole role;
   absl::string_view name;

@@ -1,5 +1,7 @@
 #include "engine/model/json_object.h"
 
+#include <cmath>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -121,6 +123,22 @@ absl::StatusOr<JsonObject> JsonObject::Object(absl::string_view key) const {
   if (!value || value->get(object)) return Unexpected(key, "an object");
   return JsonObject(source_, absl::StrCat(path_, key, "."),
                     std::make_shared<Fields>(Fields{fields_->parser, object}));
+}
+
+absl::StatusOr<std::vector<float>> JsonObject::Numbers(absl::string_view key) const {
+  const std::optional<element> value = fields_->Find(key);
+  std::vector<float> numbers;
+  if (!value) return numbers;
+  simdjson::dom::array array;
+  if (value->get(array)) return Unexpected(key, "an array of numbers");
+  for (const element item : array) {
+    double number;
+    if (item.get(number) || std::abs(number) > std::numeric_limits<float>::max()) {
+      return Unexpected(key, "an array of numbers");
+    }
+    numbers.push_back(static_cast<float>(number));
+  }
+  return numbers;
 }
 
 absl::StatusOr<std::vector<std::string>> JsonObject::Strings(absl::string_view key) const {

@@ -46,6 +46,7 @@ class JsonObject {
   absl::StatusOr<JsonObject> Object(absl::string_view key) const;
 
   // Empty if absent.
+  absl::StatusOr<std::vector<float>> Numbers(absl::string_view key) const;
   absl::StatusOr<std::vector<std::string>> Strings(absl::string_view key) const;
   absl::StatusOr<std::map<std::string, std::string>> StringMap(absl::string_view key) const;
 

@@ -1,5 +1,7 @@
 #include "engine/model/model_config.h"
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <optional>
 
@@ -27,6 +29,8 @@ constexpr int32_t kMaxHeadDim = 1 << 10;
 constexpr int32_t kMaxPositions = 1 << 24;
 constexpr int32_t kMaxTypes = 1 << 16;
 constexpr int32_t kMaxLabels = 1 << 16;
+constexpr int32_t kMaxImageSide = 1 << 14;
+constexpr int32_t kMaxPatchSide = 1 << 10;
 constexpr float kMaxRopeTheta = 1e12f;
 constexpr float kMaxRopeFactor = 1e6f;
 constexpr int32_t kMaxRelativeBuckets = 1 << 12;
@@ -245,6 +249,63 @@ absl::Status ReadRankActivation(const JsonObject& json, ModelConfig& config) {
   return absl::OkStatus();
 }
 
+absl::Status ReadTokens(const JsonObject& json, const ArchitectureSpec& spec, ModelConfig& config) {
+  const ConfigKeys& keys = spec.config_keys;
+  ASSIGN_OR_RETURN(config.vocab_size, json.Int(FindKey(json, keys.vocab_size), 1, kMaxVocabSize));
+  std::optional<int32_t> positions;
+  if (spec.max_position_embeddings > 0) positions = spec.max_position_embeddings;
+  ASSIGN_OR_RETURN(
+      config.max_position_embeddings,
+      json.Int(FindKey(json, keys.max_position_embeddings), 1, kMaxPositions, positions));
+  if (spec.counts_position_offset) {
+    if (config.max_position_embeddings <= spec.position_offset) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(json.Name(FindKey(json, keys.max_position_embeddings)), " is ",
+                       config.max_position_embeddings, "; more than ", spec.position_offset,
+                       ", the positions that no token has"));
+    }
+    config.max_position_embeddings -= spec.position_offset;
+  }
+  return absl::OkStatus();
+}
+
+// Height and width: a number for both, or the two of them.
+absl::Status ReadSides(const JsonObject& json, absl::string_view key, int32_t maximum,
+                       int32_t fallback, int32_t& height, int32_t& width) {
+  if (!json.Text(key).starts_with('[')) {
+    ASSIGN_OR_RETURN(height, json.Int(key, 1, maximum, fallback));
+    width = height;
+    return absl::OkStatus();
+  }
+  ASSIGN_OR_RETURN(const std::vector<float> sides, json.Numbers(key));
+  const bool good = sides.size() == 2 && std::all_of(sides.begin(), sides.end(), [&](float side) {
+                      return side >= 1 && side <= maximum && side == std::floor(side);
+                    });
+  if (!good) {
+    return absl::InvalidArgumentError(absl::StrCat(json.Name(key), " is ", json.Text(key),
+                                                   "; expected height and width, from 1 to ",
+                                                   maximum));
+  }
+  height = static_cast<int32_t>(sides[0]);
+  width = static_cast<int32_t>(sides[1]);
+  return absl::OkStatus();
+}
+
+absl::Status ReadImages(const JsonObject& json, const ArchitectureSpec& spec, ModelConfig& config) {
+  RETURN_IF_ERROR(
+      ReadSides(json, "image_size", kMaxImageSide, 224, config.image_height, config.image_width));
+  RETURN_IF_ERROR(
+      ReadSides(json, "patch_size", kMaxPatchSide, 16, config.patch_height, config.patch_width));
+  if (config.num_patches() < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        json.Name("patch_size"), " is ", config.patch_height, " x ", config.patch_width,
+        "; images have ", config.image_height, " x ", config.image_width, " pixels"));
+  }
+  config.max_position_embeddings =
+      config.num_patches() + (spec.Has(WeightRole::kDistillationToken) ? 2 : 1);
+  return absl::OkStatus();
+}
+
 absl::Status CheckDivides(const JsonObject& json, absl::string_view divisor_key, int32_t divisor,
                           absl::string_view key, int32_t value) {
   if (value % divisor == 0) return absl::OkStatus();
@@ -283,25 +344,15 @@ absl::StatusOr<ModelConfig> ReadModelConfig(absl::string_view config_json,
   const ConfigKeys& keys = spec.config_keys;
   const absl::string_view heads_key = FindKey(json, keys.num_attention_heads);
   const absl::string_view hidden_key = FindKey(json, keys.hidden_size);
-  ASSIGN_OR_RETURN(config.vocab_size, json.Int(FindKey(json, keys.vocab_size), 1, kMaxVocabSize));
+  if (spec.Has(WeightRole::kPatchEmbedding)) {
+    RETURN_IF_ERROR(ReadImages(json, spec, config));
+  } else {
+    RETURN_IF_ERROR(ReadTokens(json, spec, config));
+  }
   ASSIGN_OR_RETURN(config.hidden_size, json.Int(hidden_key, 1, kMaxHiddenSize));
   ASSIGN_OR_RETURN(config.num_hidden_layers,
                    json.Int(FindKey(json, keys.num_hidden_layers), 1, kMaxLayers));
   ASSIGN_OR_RETURN(config.num_attention_heads, json.Int(heads_key, 1, kMaxHeads));
-  std::optional<int32_t> positions;
-  if (spec.max_position_embeddings > 0) positions = spec.max_position_embeddings;
-  ASSIGN_OR_RETURN(
-      config.max_position_embeddings,
-      json.Int(FindKey(json, keys.max_position_embeddings), 1, kMaxPositions, positions));
-  if (spec.counts_position_offset) {
-    if (config.max_position_embeddings <= spec.position_offset) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(json.Name(FindKey(json, keys.max_position_embeddings)), " is ",
-                       config.max_position_embeddings, "; more than ", spec.position_offset,
-                       ", the positions that no token has"));
-    }
-    config.max_position_embeddings -= spec.position_offset;
-  }
   ASSIGN_OR_RETURN(config.embedding_size,
                    json.Int(keys.embedding_size, 1, kMaxHiddenSize, config.hidden_size));
   ASSIGN_OR_RETURN(

@@ -58,6 +58,17 @@ struct ModelConfig {
   bool raw_rank_scores = false;  // a cross-encoder's scores are its logits, not their sigmoid
   bool attention_bias = false;
   bool mlp_bias = false;
+
+  // Of image models, for which vocab_size is 0 and max_position_embeddings the number of patches
+  // and of the tokens before them.
+  int32_t image_height = 0;  // in pixels
+  int32_t image_width = 0;
+  int32_t patch_height = 0;
+  int32_t patch_width = 0;
+
+  int32_t num_patches() const {
+    return patch_height == 0 ? 0 : (image_height / patch_height) * (image_width / patch_width);
+  }
 };
 
 // Reads and checks the contents of config.json. Every size is within bounds that keep products of

@@ -142,10 +142,13 @@ class WeightReader {
   };
 
   // Checkpoints of a bare model lack the prefix that those of a task have. The form that names the
-  // token embeddings comes first.
+  // embeddings comes first.
   static std::array<absl::string_view, 2> FindPrefixes(const Checkpoint& checkpoint,
                                                        const ArchitectureSpec& spec) {
-    const std::string bare = FindName(checkpoint, spec, {""}, WeightRole::kTokenEmbedding);
+    const WeightRole embedding = spec.Has(WeightRole::kPatchEmbedding)
+                                     ? WeightRole::kPatchEmbedding
+                                     : WeightRole::kTokenEmbedding;
+    const std::string bare = FindName(checkpoint, spec, {""}, embedding);
     if (checkpoint.TensorShape(TensorName(bare, "weight"))) return {"", spec.prefix};
     return {spec.prefix, ""};
   }
@@ -194,6 +197,7 @@ class WeightReader {
   }
 
   absl::Status ReadEmbeddings() {
+    if (spec_.Has(WeightRole::kPatchEmbedding)) return ReadImageEmbeddings();
     const float scale =
         config_.scale_embedding ? std::sqrt(static_cast<float>(config_.hidden_size)) : 1.0f;
     ASSIGN_OR_RETURN(weights_.token_embedding,
@@ -224,6 +228,42 @@ class WeightReader {
                                   config_.embedding_size, /*has_bias=*/true, Activation::kNone));
     }
     return absl::OkStatus();
+  }
+
+  // A convolution whose windows do not overlap is a linear layer on each.
+  absl::Status ReadImageEmbeddings() {
+    const int64_t hidden = config_.hidden_size;
+    const int64_t patch_values = int64_t{3} * config_.patch_height * config_.patch_width;
+    const std::string name = NameOf(WeightRole::kPatchEmbedding);
+    matrix_.clear();
+    bias_.clear();
+    RETURN_IF_ERROR(ReadTensor(TensorName(name, "weight"),
+                               {hidden, 3, config_.patch_height, config_.patch_width}, matrix_));
+    RETURN_IF_ERROR(ReadTensor(TensorName(name, "bias"), {hidden}, bias_));
+    ASSIGN_OR_RETURN(weights_.patch_embedding,
+                     Pack(name, 0, hidden, patch_values, Activation::kNone));
+
+    matrix_.clear();
+    int64_t num_tokens = 0;
+    for (WeightRole role : {WeightRole::kClassToken, WeightRole::kDistillationToken}) {
+      if (!spec_.Has(role)) continue;
+      RETURN_IF_ERROR(ReadTensor(NameOf(role), {1, 1, hidden}, matrix_));
+      ++num_tokens;
+    }
+    weights_.token_embedding = KeepMatrix(num_tokens);
+    matrix_.clear();
+    const int64_t num_positions = config_.max_position_embeddings;
+    RETURN_IF_ERROR(
+        ReadTensor(NameOf(WeightRole::kPositionEmbedding), {1, num_positions, hidden}, matrix_));
+    weights_.position_embedding = KeepMatrix(num_positions);
+    return absl::OkStatus();
+  }
+
+  // The rows gathered in `matrix_`.
+  EmbeddingTable KeepMatrix(int64_t num_rows) {
+    if (mode_ == Mode::kCheck) return {};
+    return KeepTable(ConstMatrix(matrix_.data(), num_rows, config_.hidden_size),
+                     DataType::kFloat32);
   }
 
   absl::StatusOr<EmbeddingTable> ReadOrComputePositions() {

@@ -61,7 +61,8 @@ struct HeadWeights {
 };
 
 struct ModelWeights {
-  EmbeddingTable token_embedding;
+  EmbeddingTable token_embedding;         // of an image model, the tokens before the patches
+  std::optional<Linear> patch_embedding;  // [hidden_size, 3 * patch height * patch width]
   std::optional<EmbeddingTable> position_embedding;
   std::optional<EmbeddingTable> type_embedding;
   std::optional<NormWeights> embedding_norm;

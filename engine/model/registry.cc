@@ -10,9 +10,9 @@
 namespace attendant::engine {
 namespace {
 
-std::array<absl::Span<const ArchitectureSpec>, 9> Families() {
+std::array<absl::Span<const ArchitectureSpec>, 10> Families() {
   return {AlbertFamily(), BartFamily(),    BertFamily(), DistilBertFamily(), GptFamily(),
-          LlamaFamily(),  RobertaFamily(), T5Family(),   TransformerFamily()};
+          LlamaFamily(),  RobertaFamily(), T5Family(),   TransformerFamily(), VitFamily()};
 }
 
 }  // namespace

@@ -47,6 +47,7 @@ struct Transformer::Impl {
   }
 
   void Embed(const Batch& batch, Matrix hidden);
+  void EmbedImages(const Batch& batch, Matrix hidden);
   void RunLayer(int32_t layer, Matrix hidden);
   ConstMatrix NormBefore(const NormWeights& norm, Matrix hidden);
   void NormAfter(const NormWeights& norm, Matrix hidden);
@@ -68,7 +69,11 @@ struct Transformer::Impl {
 void Transformer::Impl::Embed(const Batch& batch, Matrix hidden) {
   const Matrix embedded =
       weights.embedding_projection ? workspace.embedding(batch.num_tokens()) : hidden;
-  weights.token_embedding.Gather(context, batch.token_ids, embedded);
+  if (weights.patch_embedding) {
+    EmbedImages(batch, embedded);
+  } else {
+    weights.token_embedding.Gather(context, batch.token_ids, embedded);
+  }
   if (weights.position_embedding) {
     weights.position_embedding->GatherAdd(context, batch.positions, embedded);
   }
@@ -80,6 +85,22 @@ void Transformer::Impl::Embed(const Batch& batch, Matrix hidden) {
   if (weights.embedding_norm) Norm(*weights.embedding_norm, embedded, embedded);
   if (weights.embedding_projection) {
     weights.embedding_projection->Apply(context, embedded, hidden);
+  }
+}
+
+// Of each image the tokens before its patches, and those: a product for each image, whose values
+// then do not depend on the others'.
+void Transformer::Impl::EmbedImages(const Batch& batch, Matrix hidden) {
+  const auto num_tokens = static_cast<int32_t>(weights.token_embedding.num_rows());
+  for (const BatchSequence& sequence : batch.sequences) {
+    const absl::Span<const int32_t> ids(batch.token_ids.data() + sequence.query_start, num_tokens);
+    weights.token_embedding.Gather(context, ids, hidden.Rows(sequence.query_start, num_tokens));
+    const int32_t num_patches = sequence.num_queries - num_tokens;
+    const int64_t patch_size = weights.patch_embedding->in_features();
+    DCHECK_EQ(sequence.patches.size(), num_patches * patch_size);
+    weights.patch_embedding->Apply(context,
+                                   ConstMatrix(sequence.patches.data(), num_patches, patch_size),
+                                   hidden.Rows(sequence.query_start + num_tokens, num_patches));
   }
 }
 

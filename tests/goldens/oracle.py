@@ -102,6 +102,15 @@ def write_checkpoint(folder, config, state, dtype=torch.float32, num_shards=1):
     )
 
 
+def save_checkpoint(folder, model, config):
+    """A checkpoint of `model` whose tensors have the names that transformers saves them under."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*"):
+        stale.unlink()
+    model.save_pretrained(folder)
+    write_json(folder / "config.json", config)
+
+
 def load(auto_class, folder, dtype=torch.float32, attention="eager"):
     """The checkpoint as transformers reads it; any weight missing or left over is an error."""
     model, report = auto_class.from_pretrained(
@@ -140,9 +149,19 @@ def random_pairs(seed, config, start):
     return inputs
 
 
+def random_images(seed, height, width):
+    """Images as a model reads them: {name: {"pixel_values": [3, height, width]}}."""
+    random = numpy.random.Generator(numpy.random.PCG64(20_000 + seed))
+    images = random.standard_normal((3, 3, height, width))
+    return {f"image_{i}": {"pixel_values": torch.from_numpy(image).float()} for i, image in enumerate(images)}
+
+
 def run(model, input):
     """What the model gives for one input: every tensor without its batch axis."""
-    batch = {name: tensor[None] for name, tensor in input.items()}
+    dtype = next(model.parameters()).dtype
+    batch = {
+        name: tensor[None].to(dtype) if tensor.is_floating_point() else tensor[None] for name, tensor in input.items()
+    }
     output = model(**batch, output_hidden_states=True, output_attentions=True)
     if "decoder_input_ids" in input:
         return {
@@ -157,6 +176,9 @@ def run(model, input):
         "hidden_states": torch.stack(output.hidden_states).squeeze(1),  # [layers + 1, T, hidden]
         "attentions": torch.stack(output.attentions).squeeze(1),  # [layers, heads, T, T]
     }
+    if "pixel_values" in input:
+        # Of an image transformers gives the last layer's states as they were before the final norm.
+        result["hidden_states"][-1] = model.base_model.layernorm(result["hidden_states"][-1])
     if "logits" in output:
         result["logits"] = output.logits[0]  # [T, vocab], of classifiers [T, labels] or [labels]
     if "start_logits" in output:
@@ -260,7 +282,7 @@ def with_bf16_products(auto_class, folder):
         if parameter.dim() > 1:
             parameter.copy_(round_bf16(parameter))
     for module in model.modules():
-        if isinstance(module, (torch.nn.Linear, transformers.pytorch_utils.Conv1D)):
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d, transformers.pytorch_utils.Conv1D)):
             module.register_forward_pre_hook(lambda _, inputs: (round_bf16(inputs[0]),))
     return model
 
@@ -322,7 +344,7 @@ def make_expected(folder, auto_class, inputs, seed, generates, models=None):
     tensors = {}
     for name, input in inputs.items():
         for key, tensor in {**input, **expected[name]}.items():
-            if key.endswith("attentions") and len(input["input_ids"]) > LONGEST_MAPS:
+            if key.endswith("attentions") and len(input.get("input_ids", ())) > LONGEST_MAPS:
                 continue
             tensors[f"{name}.{key}"] = tensor.contiguous().clone()
     save_file(tensors, folder / "expected.safetensors")

@@ -16,6 +16,7 @@ absl::Span<const ArchitectureSpec> LlamaFamily();
 absl::Span<const ArchitectureSpec> RobertaFamily();
 absl::Span<const ArchitectureSpec> T5Family();
 absl::Span<const ArchitectureSpec> TransformerFamily();
+absl::Span<const ArchitectureSpec> VitFamily();
 
 }  // namespace attendant::engine
 

@@ -15,7 +15,7 @@ ExpectedTensors::ExpectedTensors(const std::filesystem::path& folder) {
 std::vector<std::string> ExpectedTensors::Inputs() const {
   std::vector<std::string> inputs;
   for (const auto& [name, tensor] : file_->tensors()) {
-    if (name.ends_with(".input_ids")) inputs.push_back(name.substr(0, name.find('.')));
+    if (name.ends_with(".hidden_states")) inputs.push_back(name.substr(0, name.find('.')));
   }
   return inputs;
 }
@@ -28,6 +28,8 @@ std::vector<int32_t> ExpectedTensors::Ids(const std::string& name) const {
   std::memcpy(ids.data(), tensor->data.data(), tensor->data.size());
   return {ids.begin(), ids.end()};
 }
+
+bool ExpectedTensors::Has(const std::string& name) const { return file_->Find(name) != nullptr; }
 
 std::vector<float> ExpectedTensors::Values(const std::string& name) const {
   const SafetensorsFile::Tensor* tensor = file_->Find(name);

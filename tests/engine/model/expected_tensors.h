@@ -17,11 +17,13 @@ class ExpectedTensors {
  public:
   explicit ExpectedTensors(const std::filesystem::path& folder);
 
-  // The inputs, by the names of their `input_ids`.
+  // The inputs, by the names of their `hidden_states`.
   std::vector<std::string> Inputs() const;
 
   // An I64 tensor; empty if there is none.
   std::vector<int32_t> Ids(const std::string& name) const;
+
+  bool Has(const std::string& name) const;
 
   // An F32 tensor, which must be there.
   std::vector<float> Values(const std::string& name) const;

@@ -93,11 +93,13 @@ bool HasParts(const ArchitectureSpec& spec, WeightRole fused,
 void ExpectNeededWeights(const ArchitectureSpec& spec) {
   EXPECT_TRUE(HasParts(spec, WeightRole::kQueryKeyValue,
                        {WeightRole::kQuery, WeightRole::kKey, WeightRole::kValue}));
-  for (WeightRole role :
-       {WeightRole::kTokenEmbedding, WeightRole::kAttentionOutput, WeightRole::kAttentionNorm,
-        WeightRole::kUp, WeightRole::kDown, WeightRole::kFeedForwardNorm}) {
+  for (WeightRole role : {WeightRole::kAttentionOutput, WeightRole::kAttentionNorm, WeightRole::kUp,
+                          WeightRole::kDown, WeightRole::kFeedForwardNorm}) {
     EXPECT_TRUE(spec.Has(role));
   }
+  const bool reads_images = spec.Has(WeightRole::kPatchEmbedding);
+  EXPECT_NE(spec.Has(WeightRole::kTokenEmbedding), reads_images);
+  EXPECT_EQ(spec.Has(WeightRole::kClassToken), reads_images);
   if (spec.position != PositionKind::kSinusoidal) {
     EXPECT_EQ(spec.Has(WeightRole::kPositionEmbedding), spec.position == PositionKind::kLearned);
   }
@@ -212,13 +214,18 @@ class GoldenTest : public ::testing::TestWithParam<Golden> {
     if (model.encoder() == nullptr) return {};
     return expected_->Ids(input + ".input_ids");
   }
+  ModelRunner::Output Run(Transformer& model, const std::string& input) {
+    if (expected_->Has(input + ".pixel_values")) {
+      return ModelRunner::RunImage(model, expected_->Values(input + ".pixel_values"));
+    }
+    return ModelRunner::Run(model, expected_->Ids(TopIds(model, input)),
+                            expected_->Ids(input + ".token_type_ids"), SourceIds(model, input));
+  }
   ModelStray MeasureModel(DataType dtype) {
     const auto model = Load(dtype);
     ModelStray worst;
     for (const std::string& input : expected_->Inputs()) {
-      const ModelRunner::Output output =
-          ModelRunner::Run(*model, expected_->Ids(TopIds(*model, input)),
-                           expected_->Ids(input + ".token_type_ids"), SourceIds(*model, input));
+      const ModelRunner::Output output = Run(*model, input);
       Worsen(Measure(AllStates(*model, output), expected_->Values(input + ".hidden_states")),
              worst.hidden_states);
       if (Transformer* encoder = model->encoder(); encoder != nullptr) {
@@ -323,8 +330,7 @@ TEST_P(GoldenTest, PooledVectorsInFloat) {
   Transformer* const model = loaded->encoder() != nullptr ? loaded->encoder() : loaded.get();
   const int64_t hidden_size = model->config().hidden_size;
   for (const std::string& input : expected_->Inputs()) {
-    const ModelRunner::Output output = ModelRunner::Run(
-        *model, expected_->Ids(input + ".input_ids"), expected_->Ids(input + ".token_type_ids"));
+    const ModelRunner::Output output = Run(*model, input);
     const std::vector<float>& states = output.hidden_states.back();
     const ConstMatrix tokens(states.data(), static_cast<int64_t>(states.size()) / hidden_size,
                              hidden_size);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "absl/log/check.h"
 #include "engine/kernels/softmax.h"
@@ -39,7 +40,8 @@ std::vector<ModelRunner::Output> ModelRunner::Step(const std::vector<Piece>& pie
                                .num_past_tokens = sequence.num_tokens,
                                .blocks = sequence.blocks,
                                .source_blocks = sequence.source_blocks,
-                               .num_source_tokens = sequence.num_source_tokens});
+                               .num_source_tokens = sequence.num_source_tokens,
+                               .patches = piece.patches});
     for (int32_t i = 0; i < num_queries; ++i) {
       batch.token_ids.push_back(piece.ids[i]);
       batch.positions.push_back(sequence.num_tokens + i);
@@ -109,6 +111,39 @@ void ModelRunner::EncodeSources(const std::vector<Piece>& sources) {
     }
   }
   model_.EncodeSources(batch, *cache_);
+}
+
+ModelRunner::Piece ModelRunner::OfPatches(const ModelConfig& config, int sequence,
+                                          std::vector<float> patches) {
+  Piece piece{.sequence = sequence};
+  piece.ids.assign(config.max_position_embeddings, 0);
+  std::iota(piece.ids.begin(), piece.ids.end() - config.num_patches(), 0);
+  piece.patches = std::move(patches);
+  return piece;
+}
+
+ModelRunner::Piece ModelRunner::OfImage(const ModelConfig& config, int sequence,
+                                        absl::Span<const float> pixels) {
+  CHECK_EQ(pixels.size(), size_t{3} * config.image_height * config.image_width);
+  const int num_columns = config.image_width / config.patch_width;
+  std::vector<float> patches;
+  for (int patch = 0; patch < config.num_patches(); ++patch) {
+    for (int c = 0; c < 3; ++c) {
+      for (int y = 0; y < config.patch_height; ++y) {
+        for (int x = 0; x < config.patch_width; ++x) {
+          const int row = patch / num_columns * config.patch_height + y;
+          const int column = patch % num_columns * config.patch_width + x;
+          patches.push_back(pixels[(c * config.image_height + row) * config.image_width + column]);
+        }
+      }
+    }
+  }
+  return OfPatches(config, sequence, std::move(patches));
+}
+
+ModelRunner::Output ModelRunner::RunImage(Transformer& model, absl::Span<const float> pixels) {
+  ModelRunner runner(model, model.config().max_position_embeddings);
+  return runner.Step({OfImage(model.config(), 0, pixels)})[0];
 }
 
 ModelRunner::Output ModelRunner::Run(Transformer& model, const std::vector<int32_t>& ids,

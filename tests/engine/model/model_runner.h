@@ -24,7 +24,12 @@ class ModelRunner {
     int sequence = 0;
     std::vector<int32_t> ids;
     std::vector<int32_t> type_ids = {};
+    std::vector<float> patches = {};
   };
+
+  // An image as an image model reads it: its patches, or pixels [3, height, width].
+  static Piece OfPatches(const ModelConfig& config, int sequence, std::vector<float> patches);
+  static Piece OfImage(const ModelConfig& config, int sequence, absl::Span<const float> pixels);
 
   // What one piece gave.
   struct Output {
@@ -43,6 +48,9 @@ class ModelRunner {
   static Output Run(Transformer& model, const std::vector<int32_t>& ids,
                     const std::vector<int32_t>& type_ids = {},
                     const std::vector<int32_t>& source = {});
+
+  // One image alone.
+  static Output RunImage(Transformer& model, absl::Span<const float> pixels);
 
   // The greedy continuation of `ids`, for encoder-decoders given `source`.
   static std::vector<int32_t> Greedy(Transformer& model, const std::vector<int32_t>& ids,
