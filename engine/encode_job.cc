@@ -1,6 +1,7 @@
 #include "engine/encode_job.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 #include <utility>
 #include <variant>
@@ -21,6 +22,10 @@ Encoding FromTokenIds(TokenIds ids) {
   encoding.special_tokens_mask.assign(ids.size(), false);
   encoding.ids = std::move(ids);
   return encoding;
+}
+
+absl::Status NotRead(absl::string_view what, absl::string_view read) {
+  return absl::InvalidArgumentError(absl::StrCat("is ", what, "; this model reads ", read));
 }
 
 }  // namespace
@@ -56,6 +61,8 @@ absl::Status EncodeJob::CheckAnyGood(const absl::Status& first) const {
 
 absl::StatusOr<Encoding> TokenizeInput(EncodeInput& input, absl::string_view prompt,
                                        const LoadedModel& model) {
+  if (std::holds_alternative<ImageFile>(input)) return NotRead("an image", "text and tokens");
+  if (model.images.has_value()) return NotRead("text or tokens", "images");
   if (auto* ids = std::get_if<TokenIds>(&input)) {
     if (ids->empty()) return absl::InvalidArgumentError("has no tokens");
     RETURN_IF_ERROR(CheckTokenIds(model, *ids));
@@ -70,6 +77,29 @@ absl::StatusOr<Encoding> TokenizeInput(EncodeInput& input, absl::string_view pro
   if (pair.text.empty()) return absl::InvalidArgumentError("the text is empty");
   return model.tokenizer->EncodePair(absl::StrCat(prompt, pair.text), pair.text_pair,
                                      /*add_special_tokens=*/true);
+}
+
+absl::StatusOr<EncodeJob::Input> PrepareImage(const ImageFile& image, const Truncation& truncation,
+                                              const LoadedModel& model) {
+  if (!model.images.has_value()) return NotRead("an image", "text and tokens");
+  const int32_t num_tokens = model.description.max_tokens;
+  if (truncation.max_tokens.value_or(num_tokens) < num_tokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("has ", num_tokens, " tokens, and an image is not cut; ",
+                     "truncation.max_tokens is ", *truncation.max_tokens));
+  }
+  EncodeJob::Input input;
+  ASSIGN_OR_RETURN(input.patches, model.images->Process(image.bytes, model.max_image_pixels));
+  input.ids.assign(num_tokens, 0);
+  std::iota(input.ids.begin(), input.ids.end() - model.images->num_patches(), 0);
+  input.type_ids.assign(num_tokens, 0);
+  return input;
+}
+
+absl::Status CheckImageBytes(absl::Span<const EncodeInput> inputs, const LoadedModel& model) {
+  if (!model.images.has_value()) return absl::OkStatus();
+  return CheckResultBytes("patches",
+                          static_cast<int64_t>(inputs.size()) * model.images->patch_bytes(), model);
 }
 
 absl::StatusOr<EncodeJob::Input> ToJobInput(Encoding encoding, const LoadedModel& model) {
@@ -88,6 +118,11 @@ absl::StatusOr<EncodeJob::Input> ToJobInput(Encoding encoding, const LoadedModel
 absl::StatusOr<EncodeJob::Input> PrepareInput(EncodeInput& input, const std::string& prompt,
                                               const Truncation& truncation,
                                               const LoadedModel& model, int32_t& original_tokens) {
+  if (const auto* image = std::get_if<ImageFile>(&input)) {
+    ASSIGN_OR_RETURN(EncodeJob::Input prepared, PrepareImage(*image, truncation, model));
+    original_tokens = static_cast<int32_t>(prepared.ids.size());
+    return prepared;
+  }
   ASSIGN_OR_RETURN(Encoding encoding, TokenizeInput(input, prompt, model));
   original_tokens = encoding.num_tokens();
   RETURN_IF_ERROR(Truncate(truncation, model.description.max_tokens, "the model takes", encoding));

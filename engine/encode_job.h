@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "engine/loaded_model.h"
 #include "engine/request.h"
 #include "engine/result_reader.h"
@@ -33,6 +34,7 @@ struct EncodeJob {
   struct Input {
     std::vector<int32_t> ids;       // empty if the input is bad
     std::vector<int32_t> type_ids;  // as many
+    std::vector<float> patches;     // of an image, see BatchSequence; its ids are those of a Batch
   };
   std::vector<Input> inputs;
   size_t next_input = 0;      // the first that no step has taken
@@ -58,10 +60,19 @@ struct EncodeJob {
 // Parts of preparing a job, which readers/ share.
 
 // The tokens of an input; text comes behind `prompt` and gets special tokens, ids are taken as they
-// are. INVALID_ARGUMENT for an empty input or ids outside the vocabulary; FAILED_PRECONDITION for
-// text without a tokenizer.
+// are. INVALID_ARGUMENT for an empty input, an image, any input of a model that reads images, or
+// ids outside the vocabulary; FAILED_PRECONDITION for text without a tokenizer.
 absl::StatusOr<Encoding> TokenizeInput(EncodeInput& input, absl::string_view prompt,
                                        const LoadedModel& model);
+
+// An image, as the model takes it: never cut. INVALID_ARGUMENT if the model reads no images, for a
+// truncation to fewer tokens than an image has, and as ImageProcessor::Process.
+absl::StatusOr<EncodeJob::Input> PrepareImage(const ImageFile& image, const Truncation& truncation,
+                                              const LoadedModel& model);
+
+// OK, or INVALID_ARGUMENT: the patches of all images among `inputs` would take more memory than the
+// results of a request may.
+absl::Status CheckImageBytes(absl::Span<const EncodeInput> inputs, const LoadedModel& model);
 
 // An encoding that is cut already, as the model takes it.
 absl::StatusOr<EncodeJob::Input> ToJobInput(Encoding encoding, const LoadedModel& model);

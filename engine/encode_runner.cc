@@ -92,7 +92,8 @@ void EncodeRunner::Pack() {
     if (first_row > 0 && first_row + num_tokens > max_batch_tokens_) break;
 
     parts_.push_back({&job, job.next_input, first_row, num_tokens});
-    batch_.sequences.push_back({.query_start = first_row, .num_queries = num_tokens});
+    batch_.sequences.push_back(
+        {.query_start = first_row, .num_queries = num_tokens, .patches = input.patches});
     batch_.token_ids.insert(batch_.token_ids.end(), input.ids.begin(), input.ids.end());
     batch_.type_ids.insert(batch_.type_ids.end(), input.type_ids.begin(), input.type_ids.end());
     for (int32_t position = 0; position < num_tokens; ++position) {
@@ -121,6 +122,7 @@ void EncodeRunner::Compute() {
   });
   for (const Part& part : parts_) {
     part.job->reader->Read(part.input, rows(part, hidden), network_, context_);
+    part.job->inputs[part.input].patches = {};
     --part.job->num_remaining;
   }
 }

@@ -54,6 +54,7 @@ absl::Status CheckOptions(const EngineOptions& options) {
   RETURN_IF_ERROR(check("kv_cache_bytes", options.kv_cache_bytes, 1));
   RETURN_IF_ERROR(check("kv_cache_block_size", options.kv_cache_block_size, 1));
   RETURN_IF_ERROR(check("max_new_tokens", options.max_new_tokens, 1));
+  RETURN_IF_ERROR(check("max_image_pixels", options.max_image_pixels, 1));
   return absl::OkStatus();
 }
 

@@ -50,6 +50,11 @@ struct EngineOptions {
   int64_t max_encode_bytes = int64_t{1} << 30;    // vectors of one Encode, as float
   int64_t max_map_bytes = int64_t{1} << 30;       // a model's maps of one Attend
 
+  // Pixels of one image, as its file says before it is decoded. Decoding takes up to 11 bytes a
+  // pixel for each tokenizer thread. More than the cameras of phones have, less than what Pillow
+  // warns of.
+  int64_t max_image_pixels = int64_t{64} << 20;
+
   // Refuse to load a model for which oneDNN has only reference code.
   bool strict_kernels = false;
 };
@@ -79,6 +84,11 @@ struct ModelDescription {
   int32_t num_heads = 0;
   int32_t num_key_value_heads = 0;
   int32_t hidden_size = 0;
+  // Of a model that reads images: their size and that of a patch, in pixels; else 0.
+  int32_t image_height = 0;
+  int32_t image_width = 0;
+  int32_t patch_height = 0;
+  int32_t patch_width = 0;
   int32_t max_source_tokens = 0;       // of an encoder-decoder; else 0
   int32_t target_vocab_size = 0;       // as well: what it writes; vocab_size is of what it reads
   std::vector<std::string> languages;  // that it translates between, if it is told which

@@ -14,6 +14,7 @@
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/engine.h"
 #include "engine/generation_config.h"
+#include "engine/image/image_processor.h"
 #include "engine/model/model_config.h"
 #include "engine/model/pooling.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -34,6 +35,8 @@ struct LoadedModel {
   // Of an encoder-decoder's encoder, else 0; the description has the decoder's.
   int32_t num_encoder_layers = 0, num_encoder_heads = 0;
   int64_t max_encode_bytes = 0;  // of one request's results
+  std::optional<ImageProcessor> images;  // of a model that reads images, and these alone
+  int64_t max_image_pixels = 0;          // of one image
   ProblemType problem_type = ProblemType::kUnset;
   bool raw_rank_scores = false;          // Rank's scores are logits
   std::optional<int32_t> mask_token_id;  // of the tokenizer

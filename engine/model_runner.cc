@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/image_config.h"
 #include "engine/model/model_config.h"
 
 namespace attendant::engine {
@@ -25,6 +26,25 @@ Pooling ToPooling(PoolingKind kind) {
       return Pooling::kNone;
   }
   return Pooling::kMean;
+}
+
+// What a model that reads images makes of them. The first token stands for all of an image.
+absl::Status SetImages(const Checkpoint& checkpoint, const ModelConfig& config,
+                       const EngineOptions& options, LoadedModel& model) {
+  static constexpr absl::string_view kFile = "preprocessor_config.json";
+  ASSIGN_OR_RETURN(const std::optional<std::string> json, checkpoint.ReadFile(kFile));
+  if (!json.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        checkpoint.path(), " has no ", kFile, ", which says how images are made ready for it"));
+  }
+  ASSIGN_OR_RETURN(model.images, ReadImageProcessor(*json, config));
+  model.max_image_pixels = options.max_image_pixels;
+  model.sentence.pooling = PoolingKind::kCls;
+  model.description.image_height = config.image_height;
+  model.description.image_width = config.image_width;
+  model.description.patch_height = config.patch_height;
+  model.description.patch_width = config.patch_width;
+  return absl::OkStatus();
 }
 
 // As many blocks as the budget has, but no more than could ever be used.
@@ -55,11 +75,14 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   if (model->sentence.max_tokens.has_value()) {
     description.max_tokens = std::min(description.max_tokens, *model->sentence.max_tokens);
   }
+  if (config.num_patches() > 0) RETURN_IF_ERROR(SetImages(checkpoint, config, options, *model));
   if (source.max_tokens.has_value()) {
-    if (*source.max_tokens < 1 || *source.max_tokens > description.max_tokens) {
+    // An image is never cut.
+    const int32_t least = model->images.has_value() ? description.max_tokens : 1;
+    if (*source.max_tokens < least || *source.max_tokens > description.max_tokens) {
       return absl::InvalidArgumentError(
           absl::StrCat("max_tokens of model \"", source.name, "\" is ", *source.max_tokens,
-                       "; the checkpoint allows 1 to ", description.max_tokens));
+                       "; the checkpoint allows ", least, " to ", description.max_tokens));
     }
     description.max_tokens = *source.max_tokens;
   }
@@ -120,7 +143,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   const bool labels_inputs = transformer->has_head(HeadKind::kSequenceClassification);
   description.can_classify = labels_inputs || description.labels_tokens;
   if (description.can_classify) description.labels = config.labels;
-  description.can_rank = labels_inputs && config.labels.size() == 1;
+  description.can_rank = labels_inputs && config.labels.size() == 1 && !model->images.has_value();
   model->problem_type = config.problem_type;
   model->raw_rank_scores = config.raw_rank_scores;
   model->hidden_size = config.hidden_size;

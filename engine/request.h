@@ -71,7 +71,11 @@ struct TextPair {
 };
 using TokenIds = std::vector<int32_t>;  // taken as they are: no special tokens are added
 
-using EncodeInput = std::variant<std::string, TextPair, TokenIds>;
+struct ImageFile {
+  std::string bytes;  // an encoded PNG or JPEG
+};
+
+using EncodeInput = std::variant<std::string, TextPair, TokenIds, ImageFile>;
 
 enum class Pooling : uint8_t { kModelDefault, kMean, kCls, kMax, kLastToken, kNone };
 

@@ -123,8 +123,8 @@ ABSL_FLAG(
     bool, pin_threads, DEFAULT(engine.pin_threads),
     "Bind each computing thread to a core. Faster, unless other busy processes share these cores.");
 ABSL_FLAG(int, tokenizer_threads, DEFAULT(engine.num_tokenizer_threads),
-          "Threads that turn text into tokens, beside those that compute. More help with many long "
-          "texts.");
+          "Threads that turn text into tokens and images into patches, beside those that compute. "
+          "More help with many long texts, and with photographs.");
 ABSL_FLAG(int32_t, max_batch_tokens, DEFAULT(engine.max_batch_tokens),
           "Tokens computed in one step. More is throughput, fewer is latency; memory for "
           "activations grows with it.");
@@ -149,6 +149,11 @@ ABSL_FLAG(Bytes, max_map_bytes, Bytes{DEFAULT(engine.max_map_bytes)},
           "time; but a mean over layers and a rollout keep a map, which counts too.");
 ABSL_FLAG(Bytes, max_encode_bytes, Bytes{DEFAULT(engine.max_encode_bytes)},
           "Vectors and hidden states of one Encode; they are in memory until the client has them.");
+ABSL_FLAG(
+    int64_t, max_image_pixels, DEFAULT(engine.max_image_pixels),
+    "Pixels of one image; a larger one is refused by its header. Decoding takes up to 11 bytes "
+    "a pixel for each "
+    "tokenizer thread.");
 ABSL_FLAG(int32_t, max_inputs, DEFAULT(limits.max_inputs), "Inputs of one request.");
 ABSL_FLAG(Bytes, max_stream_backlog_bytes, Bytes{DEFAULT(limits.max_stream_backlog_bytes)},
           "What a generation may hold for a client that reads slowly, before it is cut off with "
@@ -272,6 +277,7 @@ absl::StatusOr<ServerOptions> ServerOptionsFromFlags() {
   options.engine.max_map_bytes = absl::GetFlag(FLAGS_max_map_bytes).value;
   options.limits.max_new_tokens = absl::GetFlag(FLAGS_max_new_tokens);
   options.engine.max_encode_bytes = absl::GetFlag(FLAGS_max_encode_bytes).value;
+  options.engine.max_image_pixels = absl::GetFlag(FLAGS_max_image_pixels);
   options.limits.max_inputs = absl::GetFlag(FLAGS_max_inputs);
   options.limits.max_stream_backlog_bytes = absl::GetFlag(FLAGS_max_stream_backlog_bytes).value;
   options.max_requests = absl::GetFlag(FLAGS_max_requests);
@@ -315,6 +321,7 @@ absl::Status Validate(const ServerOptions& options) {
   faults.ByteRange("max_attend_bytes", options.engine.max_attend_bytes, 1, kMaxBytes);
   faults.ByteRange("max_map_bytes", options.engine.max_map_bytes, 1, kMaxBytes);
   faults.ByteRange("max_encode_bytes", options.engine.max_encode_bytes, 1, int64_t{1} << 30);
+  faults.Range("max_image_pixels", options.engine.max_image_pixels, 1, int64_t{1} << 32);
   faults.Range("max_inputs", options.limits.max_inputs, 1, 1 << 20);
   faults.ByteRange("max_stream_backlog_bytes", options.limits.max_stream_backlog_bytes, 1 << 10,
                    int64_t{1} << 30);

@@ -47,6 +47,11 @@ class ImageProcessor {
     return {image_size_.height / patch_size_.height, image_size_.width / patch_size_.width};
   }
   int32_t num_patches() const { return grid().height * grid().width; }
+  // Of the patches of one image.
+  int64_t patch_bytes() const {
+    return int64_t{num_patches()} * Image::kChannels * patch_size_.height * patch_size_.width *
+           int64_t{sizeof(float)};
+  }
 
   // `image`, resized and cropped to image_size(). INVALID_ARGUMENT if images are not resized and
   // this one has another size.

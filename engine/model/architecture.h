@@ -143,6 +143,9 @@ struct HeadSpec {
   // Where the output's bias is not found beside it: the whole name of its tensor. A masked language
   // model's output may be absent itself: it is then tied to the token embeddings.
   absl::string_view output_bias = "";
+
+  // Another output, for the next token: logits are the mean of both.
+  absl::string_view second_output = "";
 };
 
 // An encoder-decoder is a decoder's row that names its encoder's, a row of its own that is read

@@ -416,8 +416,35 @@ class WeightReader {
     if (!spec.norm.empty()) {
       ASSIGN_OR_RETURN(head.norm, ReadNorm(std::string(spec.norm), width));
     }
-    ASSIGN_OR_RETURN(head.output, ReadHeadOutput(spec, width));
+    if (spec.second_output.empty()) {
+      ASSIGN_OR_RETURN(head.output, ReadHeadOutput(spec, width));
+    } else {
+      ASSIGN_OR_RETURN(head.output, ReadMeanOutput(spec, width));
+    }
     return head;
+  }
+
+  // The mean of two outputs, of one token and of the next, is one output of the values of both.
+  absl::StatusOr<Linear> ReadMeanOutput(const HeadSpec& spec, int64_t width) {
+    const auto num_outputs = static_cast<int64_t>(config_.labels.size());
+    std::vector<float> weights[2], biases[2];
+    const absl::string_view names[] = {spec.output, spec.second_output};
+    for (int i = 0; i < 2; ++i) {
+      RETURN_IF_ERROR(
+          ReadTensor(absl::StrCat(names[i], ".weight"), {num_outputs, width}, weights[i]));
+      RETURN_IF_ERROR(ReadTensor(absl::StrCat(names[i], ".bias"), {num_outputs}, biases[i]));
+    }
+    matrix_.clear();
+    bias_.clear();
+    if (mode_ == Mode::kPack) {
+      for (int64_t row = 0; row < num_outputs; ++row) {
+        for (const std::vector<float>& weight : weights) {
+          for (int64_t i = 0; i < width; ++i) matrix_.push_back(weight[row * width + i] / 2);
+        }
+        bias_.push_back((biases[0][row] + biases[1][row]) / 2);
+      }
+    }
+    return Pack(std::string(spec.output), 0, num_outputs, 2 * width, Activation::kNone);
   }
 
   absl::StatusOr<Linear> ReadHeadOutput(const HeadSpec& spec, int64_t width) {

@@ -207,6 +207,19 @@ absl::Status CheckHasOffsets(const ClassifyInput& input, bool joins_entities) {
   return absl::OkStatus();
 }
 
+// An input whose tokens do not matter by themselves, which may be an image.
+absl::StatusOr<EncodeJob::Input> PrepareLabeled(ClassifyInput& input, const Truncation& truncation,
+                                                const LoadedModel& model,
+                                                int32_t& original_tokens) {
+  if (const auto* image = std::get_if<ImageFile>(&input)) {
+    ASSIGN_OR_RETURN(EncodeJob::Input prepared, PrepareImage(*image, truncation, model));
+    original_tokens = static_cast<int32_t>(prepared.ids.size());
+    return prepared;
+  }
+  ASSIGN_OR_RETURN(Encoding encoding, PrepareInput(input, truncation, model, original_tokens));
+  return ToJobInput(std::move(encoding), model);
+}
+
 absl::StatusOr<std::unique_ptr<ResultReader>> PrepareLabels(ClassifyRequest& request,
                                                             const LoadedModel& model,
                                                             EncodeJob& job,
@@ -216,10 +229,8 @@ absl::StatusOr<std::unique_ptr<ResultReader>> PrepareLabels(ClassifyRequest& req
                                                    request.top_k.value_or(num_labels));
   for (size_t i = 0; i < request.inputs.size(); ++i) {
     int32_t original_tokens = 0;
-    absl::StatusOr<Encoding> encoding =
-        PrepareInput(request.inputs[i], request.truncation, model, original_tokens);
     absl::StatusOr<EncodeJob::Input> input =
-        encoding.ok() ? ToJobInput(*std::move(encoding), model) : encoding.status();
+        PrepareLabeled(request.inputs[i], request.truncation, model, original_tokens);
     const absl::Status status = AtInput(i, input.status());
     job.AddInput(std::move(input).value_or(EncodeJob::Input()));
     reader->AddInput(status, static_cast<int32_t>(job.inputs.back().ids.size()), original_tokens);
@@ -275,6 +286,7 @@ absl::StatusOr<std::unique_ptr<EncodeJob>> Prepare(ClassifyRequest request, InFl
     return FieldError("top_k", absl::StrCat("is ", *request.top_k, "; at least 1"));
   }
   RETURN_IF_ERROR(CheckTruncation(request.truncation));
+  RETURN_IF_ERROR(CheckImageBytes(request.inputs, model));
   const bool labels_tokens = model.description.labels_tokens;
   if (request.aggregation.has_value() && !labels_tokens) {
     return FieldError("aggregation", "is set; this model labels whole inputs, not their tokens");

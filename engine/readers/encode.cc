@@ -180,9 +180,16 @@ absl::StatusOr<std::unique_ptr<EncodeJob>> Prepare(EncodeRequest request, InFlig
   RETURN_IF_ERROR(CheckTruncation(request.truncation));
   auto reader = std::make_unique<VectorReader>();
   RETURN_IF_ERROR(reader->SetOutput(request, model));
+  if (model.images.has_value() && (request.prompt.has_value() || request.prompt_name.has_value())) {
+    return FieldError(request.prompt.has_value() ? "prompt" : "prompt_name",
+                      "is set; this model reads images, which have no text to put it before");
+  }
   ASSIGN_OR_RETURN(const std::string prompt, ResolvePrompt(request, model.sentence));
 
+  RETURN_IF_ERROR(CheckImageBytes(request.inputs, model));
+
   for (size_t i = 0; i < request.inputs.size(); ++i) {
+    RETURN_IF_ERROR(job->control->Check(absl::Now()));
     int32_t original_tokens = 0;
     absl::StatusOr<EncodeJob::Input> input =
         PrepareInput(request.inputs[i], prompt, request.truncation, model, original_tokens);

@@ -66,6 +66,7 @@ absl::StatusOr<engine::ClassifyInput> InputFromMessage(v1::ClassifyInput& messag
                                                        const std::string& path,
                                                        const engine::ModelDescription& model,
                                                        int64_t& num_tokens) {
+  RETURN_IF_ERROR(CheckInputKind(path, message.input_case() == v1::ClassifyInput::kImage, model));
   switch (message.input_case()) {
     case v1::ClassifyInput::kText:
       num_tokens += TextTokens(message.text().size(), model);
@@ -82,11 +83,12 @@ absl::StatusOr<engine::ClassifyInput> InputFromMessage(v1::ClassifyInput& messag
       return engine::ClassifyInput(std::move(ids));
     }
     case v1::ClassifyInput::kImage:
-      return WithField(NotImplemented(absl::StrCat(path, ".image: labels of images")), path);
+      num_tokens += model.max_tokens;
+      return engine::ClassifyInput(engine::ImageFile{std::move(*message.mutable_image())});
     case v1::ClassifyInput::INPUT_NOT_SET:
       break;
   }
-  return InvalidField(path, "is not set: one of text, pair, tokens");
+  return InvalidField(path, "is not set: one of text, pair, tokens, image");
 }
 
 // The inputs of `message`, those that are bad left empty.

@@ -139,6 +139,7 @@ void ToDuration(absl::Duration duration, google::protobuf::Duration* message) {
 absl::StatusOr<engine::EncodeInput> EncodeInputFromMessage(v1::EncodeInput& message,
                                                            const std::string& path,
                                                            const engine::ModelDescription& model) {
+  RETURN_IF_ERROR(CheckInputKind(path, message.input_case() == v1::EncodeInput::kImage, model));
   switch (message.input_case()) {
     case v1::EncodeInput::kText:
       return engine::EncodeInput(std::move(*message.mutable_text()));
@@ -154,15 +155,17 @@ absl::StatusOr<engine::EncodeInput> EncodeInputFromMessage(v1::EncodeInput& mess
       return engine::EncodeInput(engine::TokenIds(ids.begin(), ids.end()));
     }
     case v1::EncodeInput::kImage:
-      return WithField(NotImplemented(absl::StrCat(path, ".image: encoding of images")), path);
+      return engine::EncodeInput(engine::ImageFile{std::move(*message.mutable_image())});
     case v1::EncodeInput::INPUT_NOT_SET:
       break;
   }
-  return InvalidField(path, "is not set: one of text, pair, tokens");
+  return InvalidField(path, "is not set: one of text, pair, tokens, image");
 }
 
-// Bytes of text, and tokens that are already such.
-std::pair<int64_t, int64_t> SizeOf(const engine::EncodeInput& input) {
+// Bytes of text, and tokens that are already such, or will be: of an image.
+std::pair<int64_t, int64_t> SizeOf(const engine::EncodeInput& input,
+                                   const engine::ModelDescription& model) {
+  if (std::holds_alternative<engine::ImageFile>(input)) return {0, model.max_tokens};
   if (const auto* text = std::get_if<std::string>(&input)) return {text->size(), 0};
   if (const auto* pair = std::get_if<engine::TextPair>(&input)) {
     return {pair->text.size() + pair->text_pair.size(), 0};
@@ -753,6 +756,14 @@ void UsageToMessage(const engine::RequestUsage& usage, v1::Usage* message) {
   message->set_output_tokens(usage.output_tokens);
 }
 
+absl::Status CheckInputKind(absl::string_view path, bool is_image,
+                            const engine::ModelDescription& model) {
+  const bool reads_images = model.image_height > 0;
+  if (is_image == reads_images) return absl::OkStatus();
+  return InvalidField(path, is_image ? "is an image; this model reads text and tokens"
+                                     : "is not an image, which is what this model reads");
+}
+
 absl::StatusOr<EncodeConversion> EncodeFromMessage(v1::EncodeRequest& message,
                                                    const engine::ModelDescription& model,
                                                    const RequestLimits& limits) {
@@ -776,7 +787,7 @@ absl::StatusOr<EncodeConversion> EncodeFromMessage(v1::EncodeRequest& message,
     }
     any_good = true;
     // A longer input is refused or cut, so that none costs more than the model takes.
-    const auto [bytes, tokens] = SizeOf(*input);
+    const auto [bytes, tokens] = SizeOf(*input, model);
     const int64_t text_bytes = tokens > 0 ? 0 : bytes + prefix_bytes;
     conversion.num_tokens += std::min<int64_t>(tokens + text_bytes / 4 + 2, model.max_tokens);
     request.inputs.push_back(*std::move(input));
@@ -1039,8 +1050,9 @@ v1::Model ModelToMessage(const engine::ModelDescription& model) {
   }
   if (model.can_fill_mask) message.add_heads(v1::MODEL_HEAD_MASKED_LANGUAGE_MODEL);
   if (model.can_classify) {
-    message.add_heads(model.labels_tokens ? v1::MODEL_HEAD_TOKEN_CLASSIFICATION
-                                          : v1::MODEL_HEAD_SEQUENCE_CLASSIFICATION);
+    message.add_heads(model.image_height > 0 ? v1::MODEL_HEAD_IMAGE_CLASSIFICATION
+                      : model.labels_tokens  ? v1::MODEL_HEAD_TOKEN_CLASSIFICATION
+                                             : v1::MODEL_HEAD_SEQUENCE_CLASSIFICATION);
   }
   if (model.can_answer) message.add_heads(v1::MODEL_HEAD_QUESTION_ANSWERING);
   if (model.can_rank) message.add_heads(v1::MODEL_HEAD_RANKING);
@@ -1054,6 +1066,13 @@ v1::Model ModelToMessage(const engine::ModelDescription& model) {
   message.set_max_source_tokens(model.max_source_tokens);
   message.set_target_vocab_size(model.target_vocab_size);
   message.mutable_languages()->Assign(model.languages.begin(), model.languages.end());
+  if (model.image_height > 0) {
+    v1::ImageInput& image = *message.mutable_image();
+    image.set_height(model.image_height);
+    image.set_width(model.image_width);
+    image.set_patch_height(model.patch_height);
+    image.set_patch_width(model.patch_width);
+  }
   return message;
 }
 

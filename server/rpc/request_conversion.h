@@ -29,6 +29,10 @@ void TimingToMessage(const engine::RequestTimings& timings, absl::Duration total
                      v1::Timing* message);
 void UsageToMessage(const engine::RequestUsage& usage, v1::Usage* message);
 
+// OK if the model reads what the input at `path` is: an image, or text or tokens.
+absl::Status CheckInputKind(absl::string_view path, bool is_image,
+                            const engine::ModelDescription& model);
+
 // Encode. One bad input fails alone.
 struct EncodeConversion {
   engine::EncodeRequest request;  // without name of model and control; no tokens for a bad input

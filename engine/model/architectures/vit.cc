@@ -26,22 +26,29 @@ constexpr WeightName kWeightNames[] = {
 
 constexpr WeightRole kAbsentFromVit[] = {WeightRole::kDistillationToken};
 
-constexpr HeadTensor kVitHeads[] = {
-    {"image_classification", "classifier.weight"},
-    {"pooler", "pooler.dense.weight"},
-};
+constexpr HeadSpec kClassifier = {.name = "image_classification",
+                                  .tensor = "classifier.weight",
+                                  .kind = HeadKind::kSequenceClassification,
+                                  .output = "classifier"};
+constexpr HeadSpec kPooler = {.name = "pooler", .tensor = "pooler.dense.weight"};
 
-constexpr HeadTensor kDeitHeads[] = {
-    {"image_classification", "classifier.weight"},
-    {"image_classification", "cls_classifier.weight"},
-    {"pooler", "pooler.dense.weight"},
+constexpr HeadSpec kVitHeads[] = {kClassifier, kPooler};
+
+constexpr HeadSpec kDeitHeads[] = {
+    kClassifier,
+    {.name = "image_classification",
+     .tensor = "cls_classifier.weight",
+     .kind = HeadKind::kSequenceClassification,
+     .output = "cls_classifier",
+     .second_output = "distillation_classifier"},
+    kPooler,
 };
 
 constexpr FixedSetting kFixedSettings[] = {{"num_channels", "3"}};
 
 constexpr ArchitectureSpec Vit(absl::string_view model_type, absl::string_view prefix,
                                absl::Span<const WeightRole> absent_roles,
-                               absl::Span<const HeadTensor> heads) {
+                               absl::Span<const HeadSpec> heads) {
   return {
       .model_type = model_type,
       .stack = Stack::kEncoder,

@@ -19,8 +19,11 @@ Head::Head(HeadWeights weights, const ModelConfig& config)
     : weights_(std::move(weights)),
       norm_eps_(config.norm_eps),
       max_rows_(std::clamp<int64_t>(kMaxLogits / num_outputs(), 1, kMaxRows)) {
+  // An output may read the values of its token and of the next.
+  in_features_ =
+      weights_.transform ? weights_.transform->in_features() : weights_.output.in_features();
   const int64_t transformed = weights_.transform ? weights_.transform->out_features() : 0;
-  const int64_t values = max_rows_ * (config.hidden_size + transformed + num_outputs());
+  const int64_t values = max_rows_ * (in_features_ + transformed + num_outputs());
   buffer_ = AlignedBuffer(values * sizeof(float));
 }
 
@@ -35,9 +38,9 @@ void Head::Apply(KernelContext& context, ConstMatrix hidden, absl::Span<const in
       end += max_rows_ * cols;
       return matrix;
     };
-    Matrix x = take(hidden.cols);
+    Matrix x = take(in_features_);
     for (int64_t i = 0; i < num_rows; ++i) {
-      std::copy_n(hidden.row(rows[first + i]), hidden.cols, x.row(i));
+      std::copy_n(hidden.row(rows[first + i]), in_features_, x.row(i));
     }
     if (weights_.transform) {
       const Matrix transformed = take(weights_.transform->out_features());

@@ -32,13 +32,15 @@ class Head {
   using LogitsVisitor = absl::FunctionRef<void(int64_t first, ConstMatrix logits)>;
 
   // Calls `visit` for all of `rows`, in order and some at a time. hidden [num_tokens, hidden_size];
-  // each row is within it.
+  // each row is within it. Of a head whose output reads two tokens so is the next row, which lies
+  // right behind.
   void Apply(KernelContext& context, ConstMatrix hidden, absl::Span<const int32_t> rows,
              LogitsVisitor visit) const;
 
  private:
   HeadWeights weights_;
   float norm_eps_ = 0;
+  int64_t in_features_ = 0;
   int64_t max_rows_ = 0;  // of one call of `visit`
   mutable AlignedBuffer buffer_;
 };
