@@ -199,6 +199,8 @@ absl::StatusOr<std::unique_ptr<ModelAttendJob>> PrepareAttentionMaps(
   MapInput of;
   if (HasEncoder(description)) {
     of.source = OneSequence(std::move(input.ids), std::move(input.type_ids));
+    of.patches = std::move(input.patches);
+    of.source.sequences.front().patches = of.patches;
   } else {
     of.target = OneSequence(std::move(input.ids), {});
   }
@@ -222,6 +224,12 @@ absl::StatusOr<std::unique_ptr<ModelAttendJob>> PrepareAttentionMaps(
 
   AttendStarted started;
   started.usage.input_tokens = int64_t{of.source.num_tokens()} + of.target.num_tokens();
+  if (model.images.has_value()) {
+    started.patch_grid = {
+        .rows = description.image_height / description.patch_height,
+        .columns = description.image_width / description.patch_width,
+        .num_prefix_tokens = of.source.num_tokens() - model.images->num_patches()};
+  }
   if (model.tokenizer != nullptr) {
     const auto names_of = [&](const Batch& batch, bool is_source, IndexRange range,
                               absl::string_view field) {

@@ -467,6 +467,13 @@ struct AttendRequest {
 
 enum class AttendOutput : uint8_t { kOutput, kWeights, kLogSumExp };
 
+// The tokens of an image: some before its patches, then these, row by row.
+struct PatchGrid {
+  int32_t rows = 0;  // 0: no image
+  int32_t columns = 0;
+  int32_t num_prefix_tokens = 0;
+};
+
 // What will come, in order, before any of it.
 struct AttendStarted {
   std::vector<int64_t> output_shape;
@@ -475,6 +482,7 @@ struct AttendStarted {
 
   // Of a model: what the rows and the columns are called, and the tokens that were computed.
   std::vector<std::string> query_tokens, key_tokens;
+  PatchGrid patch_grid;
   RequestUsage usage;
 };
 

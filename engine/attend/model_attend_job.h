@@ -31,6 +31,7 @@ struct MapSelection {
 struct MapInput {
   Batch source;  // what an encoder reads
   Batch target;  // what a decoder is run on; of kEncoderSelf not needed
+  std::vector<float> patches;  // of an image; the source's sequence refers to them
 };
 
 // The maps of one input inside a model. The job walks the stack a layer at a time (a decoder's

@@ -45,7 +45,7 @@ void GenerateReactor::OnChunk(engine::GenerateChunk chunk) {
 
 void GenerateReactor::OnFinished(engine::GenerateFinished finished) {
   call().record().timings = finished.timings;
-  Send(GenerateToMessage(finished, output_, call().elapsed()));
+  Send(GenerateToMessage(finished, call().elapsed()));
 }
 
 void GenerateReactor::OnDone(absl::Status status) {

@@ -600,7 +600,7 @@ absl::StatusOr<AttendConversion> MapsFromMessage(v1::ModelAttention& message,
   engine::AttendModel maps;
   v1::EncodeInput input = InputOf(message);
   ASSIGN_OR_RETURN(maps.input, EncodeInputFromMessage(input, "model", model));
-  const auto [text_bytes, num_ids] = SizeOf(maps.input);
+  const auto [text_bytes, num_ids] = SizeOf(maps.input, model);
   int64_t num_tokens = num_ids > 0 ? num_ids : text_bytes / 4 + 2;
   switch (message.target_case()) {
     case v1::ModelAttention::kTargetText:
@@ -939,7 +939,7 @@ v1::GenerateResponse GenerateToMessage(engine::GenerateChunk chunk, const TokenO
 }
 
 v1::GenerateResponse GenerateToMessage(const engine::GenerateFinished& finished,
-                                       const TokenOutput& output, absl::Duration total) {
+                                       absl::Duration total) {
   v1::GenerateResponse message;
   v1::GenerateFinished* last = message.mutable_finished();
   last->set_sequence(finished.sequence);
@@ -989,6 +989,11 @@ v1::AttendResponse AttendToMessage(engine::AttendStarted started, const std::str
   v1::AttendStarted* first = message.mutable_started();
   first->set_request_id(request_id);
   first->set_model(model);
+  if (started.patch_grid.rows > 0) {
+    first->mutable_patch_grid()->set_rows(started.patch_grid.rows);
+    first->mutable_patch_grid()->set_columns(started.patch_grid.columns);
+    first->mutable_patch_grid()->set_num_prefix_tokens(started.patch_grid.num_prefix_tokens);
+  }
   for (std::string& token : started.query_tokens) {
     first->add_query_tokens(ToValidUtf8(std::move(token)));
   }

@@ -74,7 +74,7 @@ std::vector<v1::GenerateResponse> GenerateToMessages(engine::GenerateStarted sta
                                                      const std::string& model);
 v1::GenerateResponse GenerateToMessage(engine::GenerateChunk chunk, const TokenOutput& output);
 v1::GenerateResponse GenerateToMessage(const engine::GenerateFinished& finished,
-                                       const TokenOutput& output, absl::Duration total);
+                                       absl::Duration total);
 
 // Attend.
 struct AttendConversion {
