@@ -186,7 +186,7 @@ TEST(BeamGenerationTest, ALogitRowAtATimeIsEnough) {
 
 // The claim that matters most, for beams: whatever else runs, and however often they are preempted.
 TEST(BeamGenerationTest, ASearchIsTheSameAloneAndAmongOthersAndWhenPreempted) {
-  World world(/*num_blocks=*/70, /*max_running_sequences=*/14);
+  World world(/*num_blocks=*/48, /*max_running_sequences=*/14);
   std::vector<std::pair<GenerateRequest, std::shared_ptr<RecordingSink>>> searches;
   for (int i = 0; i < 10; ++i) {
     GenerateRequest request = Search(
