@@ -75,7 +75,7 @@ TEST_P(GenerationGoldenTest, TheTextsAndScoresAreTheReferences) {
   int num_cases = 0;
   for (const auto& [name, config] : golden["configs"].get_object()) {
     const fs::path folder =
-        fs::path(::testing::TempDir()) / absl::StrCat("generation_golden_", GetParam(), "_", name);
+        fs::path(::testing::TempDir()) / absl::StrCat("generation_golden_", GetParam(), "_", std::string(name));
     fs::remove_all(folder);
     fs::copy(*checkpoint, folder);
     fs::permissions(folder, fs::perms::owner_all);
