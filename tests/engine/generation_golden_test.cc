@@ -11,6 +11,7 @@
 
 #include "absl/log/check.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "engine/engine.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -75,7 +76,8 @@ TEST_P(GenerationGoldenTest, TheTextsAndScoresAreTheReferences) {
   int num_cases = 0;
   for (const auto& [name, config] : golden["configs"].get_object()) {
     const fs::path folder =
-        fs::path(::testing::TempDir()) / absl::StrCat("generation_golden_", GetParam(), "_", std::string(name));
+        fs::path(::testing::TempDir()) /
+        absl::StrCat("generation_golden_", GetParam(), "_", std::string(name));
     fs::remove_all(folder);
     fs::copy(*checkpoint, folder);
     fs::permissions(folder, fs::perms::owner_all);
@@ -129,7 +131,8 @@ std::vector<std::string> Goldens() {
 
 INSTANTIATE_TEST_SUITE_P(Goldens, GenerationGoldenTest, ::testing::ValuesIn(Goldens()),
                          [](const ::testing::TestParamInfo<std::string>& info) {
-                           return fs::path(info.param).stem().string();
+                           return absl::StrReplaceAll(fs::path(info.param).stem().string(),
+                                                      {{"-", "_"}, {".", "_"}});
                          });
 
 }  // namespace
