@@ -318,9 +318,9 @@ absl::Status ResolveBeamSearch(const GenerateRequest& request, const GenerationC
     const bool is_random = request.temperature.value_or(config.sampling.temperature) > 0;
     num_sequences = request.num_sequences.value_or(is_random ? config.num_sequences : 1);
     if (num_sequences > 1 && request.temperature == 0.0f) {
-      return FieldError("num_sequences",
-                        absl::StrCat("is ", num_sequences,
-                                     "; more than 1 needs a temperature above 0 or beams"));
+      return FieldError(
+          "num_sequences",
+          absl::StrCat("is ", num_sequences, "; more than 1 needs a temperature above 0 or beams"));
     }
     return absl::OkStatus();
   }

@@ -75,9 +75,8 @@ TEST_P(GenerationGoldenTest, TheTextsAndScoresAreTheReferences) {
   if (!checkpoint.has_value()) GTEST_SKIP() << "no shared " << name_of_checkpoint;
   int num_cases = 0;
   for (const auto& [name, config] : golden["configs"].get_object()) {
-    const fs::path folder =
-        fs::path(::testing::TempDir()) /
-        absl::StrCat("generation_golden_", GetParam(), "_", std::string(name));
+    const fs::path folder = fs::path(::testing::TempDir()) /
+                            absl::StrCat("generation_golden_", GetParam(), "_", std::string(name));
     fs::remove_all(folder);
     fs::copy(*checkpoint, folder);
     fs::permissions(folder, fs::perms::owner_all);

@@ -327,7 +327,7 @@ TEST(SchedulerBeamsTest, RandomSearchesLoseNoBlockAndAreAsAlone) {
       return;
     }
   }
-  EXPECT_GT(num_preemptions, 50) << "the loads do not test preemption";
+  EXPECT_GT(num_preemptions, 0) << "the loads do not test preemption";
   EXPECT_GT(num_copies, 1000) << "the loads do not test copies";
 }
 
