@@ -241,6 +241,13 @@ absl::StatusOr<std::unique_ptr<ResultReader>> PrepareLabels(ClassifyRequest& req
   return reader;
 }
 
+absl::StatusOr<Encoding> PrepareLabeledTokens(ClassifyInput& input, bool joins_entities,
+                                              const Truncation& truncation,
+                                              const LoadedModel& model, int32_t& original_tokens) {
+  RETURN_IF_ERROR(CheckHasOffsets(input, joins_entities));
+  return PrepareInput(input, truncation, model, original_tokens);
+}
+
 absl::StatusOr<std::unique_ptr<ResultReader>> PrepareTokenLabels(ClassifyRequest& request,
                                                                  const LoadedModel& model,
                                                                  EncodeJob& job,
@@ -255,10 +262,8 @@ absl::StatusOr<std::unique_ptr<ResultReader>> PrepareTokenLabels(ClassifyRequest
   for (size_t i = 0; i < request.inputs.size(); ++i) {
     ClassifyInput& form = request.inputs[i];
     int32_t original_tokens = 0;
-    absl::StatusOr<Encoding> encoding = CheckHasOffsets(form, joins_entities);
-    if (encoding.status().ok()) {
-      encoding = PrepareInput(form, request.truncation, model, original_tokens);
-    }
+    absl::StatusOr<Encoding> encoding =
+        PrepareLabeledTokens(form, joins_entities, request.truncation, model, original_tokens);
     absl::StatusOr<EncodeJob::Input> input =
         encoding.ok() ? ToJobInput(*encoding, model) : encoding.status();
     auto* text = std::get_if<std::string>(&form);

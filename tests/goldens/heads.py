@@ -42,7 +42,9 @@ def fill_mask(model, tokenizer, texts):
     for text in texts:
         words = text.split()
         masked = " ".join(mask if i in (1, 3) else word for i, word in enumerate(words)) if len(words) > 1 else mask
-        for targets in (None, ["the", "cat", "a"]):
+        # A target is one token: the pipeline would take the first of several.
+        known = [word for word in ("the", "cat", "ing", "a") if word in tokenizer.get_vocab()]
+        for targets in (None, known):
             found = pipe(masked, top_k=3, **({"targets": targets} if targets else {}))
             found = found if isinstance(found[0], list) else [found]
             masks = [
