@@ -149,6 +149,8 @@ class AnswerReader : public ReaderOf<AnswerResult> {
       for (int64_t last = first; last < limit; ++last) {
         const Candidate candidate{{window.offsets[first].begin, window.offsets[last].end},
                                   start[first + 1] * end[last + 1]};
+        // A token that is a space alone has no text of its own.
+        if (candidate.range.begin >= candidate.range.end) continue;
         if (static_cast<int32_t>(best.size()) == top_k_) {
           if (!Better(candidate, best.front())) continue;
           std::pop_heap(best.begin(), best.end(), worse);
