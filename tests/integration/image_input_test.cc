@@ -1,6 +1,7 @@
 // Images over the wire: of every kind that is read, and hostile ones.
 
 #include <cstring>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -203,6 +204,38 @@ TEST_F(ImageServingTest, ClassifiesImages) {
     EXPECT_THAT(response.inputs(1).status().message(), HasSubstr("GIF"));
     EXPECT_EQ(response.inputs(2).status().code(), StatusCode::INVALID_ARGUMENT);
   }
+}
+
+// The maps of an image come with its grid of patches, and their rows sum to 1.
+TEST_F(ImageServingTest, AttendsWithinAnImage) {
+  Start();
+  v1::AttendRequest request;
+  request.mutable_model()->set_model("deit");
+  request.mutable_model()->set_image(File("landscape.png"));
+  std::vector<v1::AttendResponse> responses;
+  const grpc::Status status = Attend(request, &responses);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  const v1::AttendStarted& started = responses.front().started();
+  EXPECT_EQ(started.patch_grid().rows(), 3);
+  EXPECT_EQ(started.patch_grid().columns(), 3);
+  EXPECT_EQ(started.patch_grid().num_prefix_tokens(), 2);
+  EXPECT_EQ(started.query_tokens_size(), 0);
+  EXPECT_THAT(started.weights_shape(), ::testing::ElementsAre(3, 11, 11));
+  int num_rows = 0;
+  for (const v1::AttendResponse& response : responses) {
+    const std::string& data = response.block().weights().data();
+    std::vector<float> weights(data.size() / sizeof(float));
+    std::memcpy(weights.data(), data.data(), data.size());
+    for (size_t row = 0; row + 11 <= weights.size(); row += 11, ++num_rows) {
+      EXPECT_NEAR(std::accumulate(weights.begin() + row, weights.begin() + row + 11, 0.0), 1, 1e-5);
+    }
+  }
+  EXPECT_EQ(num_rows, 3 * 3 * 11);
+
+  request.mutable_model()->set_image("GIF89a");
+  EXPECT_EQ(Attend(request).error_code(), StatusCode::INVALID_ARGUMENT);
+  request.mutable_model()->set_text("no image");
+  EXPECT_EQ(Attend(request).error_code(), StatusCode::INVALID_ARGUMENT);
 }
 
 TEST_F(ImageServingTest, GetModelDescribesTheImages) {

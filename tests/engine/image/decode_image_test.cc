@@ -46,12 +46,15 @@ TEST(DecodeImageTest, EqualsPillow) {
   EXPECT_EQ(num_compared, GoldenImageNames("decoded.").size());
 }
 
+// Of longer files, not every byte is cut or changed: each attempt takes longer as well.
+size_t StepFor(const std::string& file) { return file.size() / 700 + 1; }
+
 // Every file, cut off everywhere: an error, never a crash, and never pixels.
 TEST(DecodeImageTest, RefusesWhatIsCutOff) {
   for (const std::filesystem::path& path : GoldenImageFiles()) {
     const std::string file = GoldenImageFile(path.filename());
     // Without its last bytes, a JPEG may still have all of its pixels; but it has no end.
-    for (size_t size = 0; size < file.size(); ++size) {
+    for (size_t size = 0; size < file.size(); size += StepFor(file)) {
       ASSERT_THAT(DecodeImage(file.substr(0, size), kManyPixels),
                   StatusIs(absl::StatusCode::kInvalidArgument))
           << path << " after " << size << " bytes";
@@ -72,7 +75,7 @@ TEST(DecodeImageTest, SaysThatAFileIsCutOff) {
 TEST(DecodeImageTest, SurvivesEveryDamagedByte) {
   for (const std::filesystem::path& path : GoldenImageFiles()) {
     const std::string file = GoldenImageFile(path.filename());
-    for (size_t i = 0; i < file.size(); ++i) {
+    for (size_t i = 0; i < file.size(); i += StepFor(file)) {
       for (const uint8_t flip : {0x01, 0xff}) {
         std::string damaged = file;
         damaged[i] = static_cast<char>(damaged[i] ^ flip);
