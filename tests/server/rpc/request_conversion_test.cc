@@ -209,17 +209,6 @@ TEST(ModelConversionTest, AnEncoderDecoderSaysWhatItReadsAndWrites) {
   EXPECT_THAT(message.languages(), ::testing::ElementsAre("en", "fr"));
 }
 
-TEST(GenerateConversionTest, WhatIsNotBuiltIsUnimplemented) {
-  for (const auto& change : std::vector<std::function<void(v1::GenerateRequest&)>>{
-           [](auto& r) { r.mutable_output()->set_cross_attention(true); }}) {
-    v1::GenerateRequest message;
-    message.set_text("prompt");
-    change(message);
-    EXPECT_THAT(GenerateFromMessage(message, Decoder(), RequestLimits()),
-                StatusIs(absl::StatusCode::kUnimplemented));
-  }
-}
-
 TEST(GenerateConversionTest, UnsetFieldsStayUnset) {
   v1::GenerateRequest message;
   message.set_text("prompt");
