@@ -27,9 +27,9 @@ constexpr int kUsageError = 2;
 
 const std::vector<Command>& Commands() {
   static const auto* commands = new std::vector<Command>{
-      EncodeCommand(),     GenerateCommand(), TranslateCommand(), AttendCommand(), FillMaskCommand(),
-      AnswerCommand(),     ClassifyCommand(), RankCommand(),   TokenizeCommand(),
-      DetokenizeCommand(), ModelsCommand(),   HealthCommand()};
+      EncodeCommand(),   GenerateCommand(),   TranslateCommand(), AttendCommand(),
+      FillMaskCommand(), AnswerCommand(),     ClassifyCommand(),  RankCommand(),
+      TokenizeCommand(), DetokenizeCommand(), ModelsCommand(),    HealthCommand()};
   return *commands;
 }
 

@@ -34,7 +34,7 @@ struct LoadedModel {
   int32_t type_vocab_size = 0;
   // Of an encoder-decoder's encoder, else 0; the description has the decoder's.
   int32_t num_encoder_layers = 0, num_encoder_heads = 0;
-  int64_t max_encode_bytes = 0;  // of one request's results
+  int64_t max_encode_bytes = 0;          // of one request's results
   std::optional<ImageProcessor> images;  // of a model that reads images, and these alone
   int64_t max_image_pixels = 0;          // of one image
   ProblemType problem_type = ProblemType::kUnset;

@@ -381,7 +381,7 @@ struct GenerateFinished {
   int32_t sequence = 0;
   FinishReason reason = FinishReason::kEos;
   std::variant<std::monostate, std::string, int32_t>
-      stop_match;   // the stop string, or the stop or EOS token
+      stop_match;  // the stop string, or the stop or EOS token
   // Of a beam search its hypothesis's score, else the sum of the output's logprobs where these were
   // asked for.
   std::optional<float> score;

@@ -29,8 +29,8 @@ struct MapSelection {
 
 // What the maps are of; each is one sequence, or empty where there is no such stack.
 struct MapInput {
-  Batch source;  // what an encoder reads
-  Batch target;  // what a decoder is run on; of kEncoderSelf not needed
+  Batch source;                // what an encoder reads
+  Batch target;                // what a decoder is run on; of kEncoderSelf not needed
   std::vector<float> patches;  // of an image; the source's sequence refers to them
 };
 

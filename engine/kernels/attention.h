@@ -85,9 +85,9 @@ void PagedAttention(KernelContext& context, const AttentionOptions& options, Con
                     const PagedKeysValues& cache, absl::Span<const AttentionSequence> sequences,
                     Matrix out);
 
-// The mean over the heads of what single queries give to cached keys: row i of out, [sequences.size(),
-// at least the most keys], gets the num_keys weights of sequence i, whose one query is row
-// query_start of q and sees all of its keys.
+// The mean over the heads of what single queries give to cached keys: row i of out,
+// [sequences.size(), at least the most keys], gets the num_keys weights of sequence i, whose one
+// query is row query_start of q and sees all of its keys.
 void PagedMeanWeights(KernelContext& context, const AttentionOptions& options, ConstMatrix q,
                       const PagedKeysValues& cache, absl::Span<const AttentionSequence> sequences,
                       Matrix out);
@@ -103,8 +103,8 @@ struct AttentionBias {
 };
 
 // Attention on a caller's tensors: one sequence, any mask; for query rows [first_query, first_query
-// + q.rows) of a sequence of num_queries. q, k, v, out as above; v and out may both be without data,
-// where only the weights are wanted. A query whose every key is masked gives zeros.
+// + q.rows) of a sequence of num_queries. q, k, v, out as above; v and out may both be without
+// data, where only the weights are wanted. A query whose every key is masked gives zeros.
 //
 //   log_sum_exp  null, or [num_heads, q.rows]: the logarithm of each row's sum of exponentials;
 //                -infinity if masked

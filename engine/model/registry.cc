@@ -11,7 +11,7 @@ namespace attendant::engine {
 namespace {
 
 std::array<absl::Span<const ArchitectureSpec>, 10> Families() {
-  return {AlbertFamily(), BartFamily(),    BertFamily(), DistilBertFamily(), GptFamily(),
+  return {AlbertFamily(), BartFamily(),    BertFamily(), DistilBertFamily(),  GptFamily(),
           LlamaFamily(),  RobertaFamily(), T5Family(),   TransformerFamily(), VitFamily()};
 }
 

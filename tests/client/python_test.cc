@@ -89,8 +89,8 @@ TEST_F(PythonTest, PrintsWhatATokenAttendsTo) {
 TEST_F(PythonTest, TranslatesLinesInTheirOrder) {
   const std::string text = "late one\n\nearly two\n";
   std::ofstream(absl::StrCat(stubs_, "/text")) << text;
-  const auto [output, status] =
-      Run(absl::StrCat("python3 translate.py ", stubs_, "/text --target de --address ", server_.address()));
+  const auto [output, status] = Run(absl::StrCat(
+      "python3 translate.py ", stubs_, "/text --target de --address ", server_.address()));
   EXPECT_EQ(status, 0) << output;
   EXPECT_EQ(output, text);
 }

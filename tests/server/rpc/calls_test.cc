@@ -667,7 +667,8 @@ TEST_F(CallsTest, ModelsAreDescribed) {
       response.models(0).name() == "encoder" ? response.models(0) : response.models(1);
   EXPECT_EQ(encoder.stack(), v1::MODEL_STACK_ENCODER);
   EXPECT_EQ(encoder.tokenizer(), v1::TOKENIZER_KIND_WORD_PIECE);
-  EXPECT_THAT(encoder.rpcs(), ElementsAre("Encode", "EncodeStream", "Attend", "Tokenize", "Detokenize"));
+  EXPECT_THAT(encoder.rpcs(),
+              ElementsAre("Encode", "EncodeStream", "Attend", "Tokenize", "Detokenize"));
 }
 
 TEST_F(CallsTest, TextBecomesTokensAndTokensText) {

@@ -438,9 +438,9 @@ TEST(AttendConversionTest, WhichMapsPassesAsItIs) {
 
   message.mutable_model()->mutable_tokens()->add_ids(7);
   message.mutable_model()->mutable_target_tokens()->clear_ids();
-  EXPECT_THAT(AttendFromMessage(message, model),
-              StatusIs(absl::StatusCode::kInvalidArgument,
-                       HasSubstr("model.target_tokens.ids is empty")));
+  EXPECT_THAT(
+      AttendFromMessage(message, model),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("model.target_tokens.ids is empty")));
 }
 
 TEST(AttendConversionTest, GoodTensorsPassAsTheyAre) {
