@@ -209,6 +209,23 @@ TEST(ModelConversionTest, AnEncoderDecoderSaysWhatItReadsAndWrites) {
   EXPECT_THAT(message.languages(), ::testing::ElementsAre("en", "fr"));
 }
 
+TEST(GenerateConversionTest, AlignmentComesWithTheTokens) {
+  v1::GenerateRequest message;
+  message.set_text("prompt");
+  message.mutable_output()->set_cross_attention(true);
+  ASSERT_OK_AND_ASSIGN(const GenerateConversion conversion,
+                       GenerateFromMessage(message, Decoder(), RequestLimits()));
+  EXPECT_TRUE(conversion.request.cross_attention);
+  const TokenOutput output = TokenOutputOf(message);
+  EXPECT_TRUE(output.tokens);
+
+  engine::GenerateChunk chunk{.tokens = {{.id = 7}, {.id = 8}}};
+  chunk.cross_attention = {0.25f, 0.25f, 0.5f, 1.0f, 0.0f, 0.0f};
+  const v1::GenerateResponse response = GenerateToMessage(std::move(chunk), output);
+  EXPECT_THAT(response.chunk().cross_attention().shape(), ElementsAre(2, 3));
+  EXPECT_EQ(response.chunk().cross_attention().data().size(), 6 * sizeof(float));
+}
+
 TEST(GenerateConversionTest, UnsetFieldsStayUnset) {
   v1::GenerateRequest message;
   message.set_text("prompt");
