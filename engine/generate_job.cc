@@ -253,10 +253,6 @@ absl::StatusOr<std::unique_ptr<GenerateJob>> PrepareGenerate(GenerateRequest req
   ResolveGeneration(request, model.generation, left, num_prompt, random_seed, job->sampling,
                     job->stopping);
   if (job->beam_search.num_beams > 1) job->sampling.temperature = 0;
-  if (request.cross_attention && job->beam_search.num_beams > 1) {
-    return FieldError("output.cross_attention",
-                      "is not given for beams; ask for beam_search.num_beams = 1");
-  }
   job->end_tokens = job->stopping.stop_token_ids;
   if (!job->stopping.ignore_eos) {
     for (const int32_t id : model.generation.eos_token_ids) {

@@ -86,6 +86,7 @@ struct GenerateSequence : Sequence {
   const Tokenizer* const tokenizer;      // of the output; null if there is none
   std::optional<StreamDecoder> decoder;  // with a tokenizer
   StopMatcher stop_matcher;
+  std::shared_ptr<const std::vector<float>> source_weights;  // of the last step, if asked for
   double score = 0;
   bool echo_given = false;
   absl::Time first_token = absl::InfiniteFuture();

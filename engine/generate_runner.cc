@@ -17,6 +17,13 @@ namespace {
 // A prompt advances by so many tokens in each step, whatever the steps take.
 constexpr int32_t kMinPrefillTokens = 32;
 
+// A row more of a chunk's cross_attention; null for none.
+void AddSourceWeights(const std::shared_ptr<const std::vector<float>>& weights,
+                      GenerateChunk& chunk) {
+  if (weights == nullptr) return;
+  chunk.cross_attention.insert(chunk.cross_attention.end(), weights->begin(), weights->end());
+}
+
 GenerateSequence& Generating(const ScheduledSequence& scheduled) {
   return static_cast<GenerateSequence&>(*scheduled.sequence);
 }
@@ -127,8 +134,9 @@ bool GenerateRunner::Step(Reporter report) {
     EncodeSources(report);
     encoded = absl::Now();
     ChooseAligned(scheduled);
-    outcomes = ReadLogits(scheduled, network_.Forward(batch_, [](int32_t, ConstMatrix) {}));
-    ReadAligned(outcomes);
+    const ConstMatrix hidden = network_.Forward(batch_, [](int32_t, ConstMatrix) {});
+    ReadAligned(scheduled);
+    outcomes = ReadLogits(scheduled, hidden);
   } catch (const std::exception& error) {
     LOG(ERROR) << "a step of " << batch_.num_tokens() << " tokens failed: " << error.what();
     failed = true;
@@ -210,12 +218,12 @@ void GenerateRunner::ChooseAligned(absl::Span<const ScheduledSequence> scheduled
   }
 }
 
-void GenerateRunner::ReadAligned(std::vector<Outcome>& outcomes) {
+void GenerateRunner::ReadAligned(absl::Span<const ScheduledSequence> scheduled) {
   if (batch_.aligned_sequences.empty()) return;
   const ConstMatrix weights = network_.SourceWeights();
   for (int64_t i = 0; i < weights.rows; ++i) {
     const int32_t index = batch_.aligned_sequences[i];
-    outcomes[index].cross_attention.assign(
+    Generating(scheduled[index]).source_weights = std::make_shared<const std::vector<float>>(
         weights.row(i), weights.row(i) + batch_.sequences[index].num_source_tokens);
   }
 }
@@ -252,7 +260,7 @@ absl::Status GenerateRunner::ScoreBeam(GenerateSequence& sequence, absl::Span<fl
     raw_log_probs = raw;
     processors.Apply(sequence.tokens, logits);
   }
-  sequence.job.search->Score(sequence.index, logits, raw_log_probs);
+  sequence.job.search->Score(sequence.index, logits, raw_log_probs, sequence.source_weights);
   return absl::OkStatus();
 }
 
@@ -268,14 +276,11 @@ void GenerateRunner::Deliver(Outcome& outcome, absl::Time now) {
     job.prompt_tokens.back().logprob = token.logprob;
     ++sequence.first_logit_token;
   }
-  if (outcome.token.has_value()) {
-    DeliverToken(sequence, *std::move(outcome.token), std::move(outcome.cross_attention), now);
-  }
+  if (outcome.token.has_value()) DeliverToken(sequence, *std::move(outcome.token), now);
   if (job.search.has_value() && job.search->is_scored()) AdvanceBeams(job, now);
 }
 
-void GenerateRunner::DeliverToken(GenerateSequence& sequence, SampledToken token,
-                                  std::vector<float> cross_attention, absl::Time now) {
+void GenerateRunner::DeliverToken(GenerateSequence& sequence, SampledToken token, absl::Time now) {
   GenerateJob& job = sequence.job;
   SendStarted(sequence);
   sequence.tokens.push_back(token.id);
@@ -303,7 +308,7 @@ void GenerateRunner::DeliverToken(GenerateSequence& sequence, SampledToken token
   if (ending.has_value()) chunk.text += sequence.FinishText(stop);
   if (stop.has_value()) ending = Ending{FinishReason::kStopSequence, *std::move(stop)};
   chunk.tokens.push_back(Describe(job, token));
-  chunk.cross_attention = std::move(cross_attention);
+  AddSourceWeights(sequence.source_weights, chunk);
   job.sink->OnChunk(std::move(chunk));
   if (!ending.has_value()) return;
   SendFinished(sequence, sequence.num_output(), *std::move(ending), now);
@@ -352,9 +357,15 @@ void GenerateRunner::AdvanceBeams(GenerateJob& job, absl::Time now) {
   for (; job.num_streamed < stable.size(); ++job.num_streamed) {
     const ScoredToken& token = stable[job.num_streamed];
     chunk.text += first.PushText(token.id, stop);
-    chunk.tokens.push_back(Describe(job, {.id = token.id, .logprob = token.logprob}));
+    AddToken(job, token, chunk);
   }
   job.sink->OnChunk(std::move(chunk));
+}
+
+void GenerateRunner::AddToken(const GenerateJob& job, const ScoredToken& token,
+                              GenerateChunk& chunk) const {
+  chunk.tokens.push_back(Describe(job, {.id = token.id, .logprob = token.logprob}));
+  AddSourceWeights(token.source_weights, chunk);
 }
 
 void GenerateRunner::FinishHypothesis(GenerateSequence& sequence,
@@ -368,7 +379,7 @@ void GenerateRunner::FinishHypothesis(GenerateSequence& sequence,
     const ScoredToken& token = hypothesis.tokens[i];
     // The end token has no text.
     if (!hypothesis.is_ended || i + 1 < num_tokens) chunk.text += sequence.PushText(token.id, stop);
-    chunk.tokens.push_back(Describe(job, {.id = token.id, .logprob = token.logprob}));
+    AddToken(job, token, chunk);
   }
   chunk.text += sequence.FinishText(stop);
   job.sink->OnChunk(std::move(chunk));

@@ -68,7 +68,6 @@ class GenerateRunner {
     GenerateSequence* sequence = nullptr;
     std::vector<SampledToken> prompt;  // scores of the prompt's tokens
     std::optional<SampledToken> token;
-    std::vector<float> cross_attention;  // of the token, if asked for
     absl::Status status;
   };
 
@@ -82,13 +81,13 @@ class GenerateRunner {
   std::vector<Outcome> ReadLogits(absl::Span<const ScheduledSequence> scheduled,
                                   ConstMatrix hidden);
   void ChooseAligned(absl::Span<const ScheduledSequence> scheduled);
-  void ReadAligned(std::vector<Outcome>& outcomes);
+  void ReadAligned(absl::Span<const ScheduledSequence> scheduled);
   void ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits);
   absl::Status ScoreBeam(GenerateSequence& sequence, absl::Span<float> logits);
   void Deliver(Outcome& outcome, absl::Time now);
-  void DeliverToken(GenerateSequence& sequence, SampledToken token,
-                    std::vector<float> cross_attention, absl::Time now);
+  void DeliverToken(GenerateSequence& sequence, SampledToken token, absl::Time now);
   void AdvanceBeams(GenerateJob& job, absl::Time now);
+  void AddToken(const GenerateJob& job, const ScoredToken& token, GenerateChunk& chunk) const;
   void FinishHypothesis(GenerateSequence& sequence, const BeamSearch::Hypothesis& hypothesis,
                         absl::Time now);
   void SendFinished(GenerateSequence& sequence, int64_t num_output, Ending ending, absl::Time now);

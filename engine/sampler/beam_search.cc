@@ -41,7 +41,8 @@ bool BeamSearch::IsBetter(const Candidate& a, const Candidate& b) {
 }
 
 void BeamSearch::Score(int32_t beam, absl::Span<const float> log_probs,
-                       absl::Span<const float> raw_log_probs) {
+                       absl::Span<const float> raw_log_probs,
+                       std::shared_ptr<const std::vector<float>> source_weights) {
   // A heap whose front is the worst that is kept.
   std::vector<Candidate>& best = candidates_[beam];
   best.clear();
@@ -53,7 +54,7 @@ void BeamSearch::Score(int32_t beam, absl::Span<const float> log_probs,
       absl::c_pop_heap(best, IsBetter);
       best.pop_back();
     }
-    best.push_back({score, beam, {static_cast<int32_t>(id), raw_log_probs[id]}});
+    best.push_back({score, beam, {static_cast<int32_t>(id), raw_log_probs[id], source_weights}});
     absl::c_push_heap(best, IsBetter);
   }
   was_scored_[beam] = true;

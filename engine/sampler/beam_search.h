@@ -2,6 +2,7 @@
 #define ATTENDANT_ENGINE_SAMPLER_BEAM_SEARCH_H_
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -51,9 +52,10 @@ class BeamSearch {
   absl::Span<const Beam> live() const { return live_; }
 
   // What may follow live beam number `beam`: log probabilities [vocab_size] without NaN, after all
-  // processors, and the model's own. May be repeated before Advance, and the last one counts.
-  void Score(int32_t beam, absl::Span<const float> log_probs,
-             absl::Span<const float> raw_log_probs);
+  // processors, and the model's own. May be repeated before Advance, and the last one counts. Every
+  // token that follows keeps `source_weights`, whatever they are.
+  void Score(int32_t beam, absl::Span<const float> log_probs, absl::Span<const float> raw_log_probs,
+             std::shared_ptr<const std::vector<float>> source_weights = nullptr);
 
   // Whether every live beam was scored.
   bool is_scored() const;

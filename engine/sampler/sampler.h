@@ -15,6 +15,7 @@ namespace attendant::engine {
 struct ScoredToken {
   int32_t id = 0;
   float logprob = 0;
+  std::shared_ptr<const std::vector<float>> source_weights = nullptr;  // see BeamSearch::Score
 };
 
 struct SampledToken {

@@ -208,48 +208,51 @@ TEST_F(AttentionMapsTest, OfAGenerationAreThoseOfItsTokens) {
                              .dtype = engine::DataType::kFloat32});
   Start();
   constexpr int kTokens = 7;
-  v1::GenerateRequest generate = Prompt("", kTokens);
-  generate.set_model("bart");
-  for (const int id : {4, 9, 17, 33, 60, 2}) generate.mutable_tokens()->add_ids(id);
-  generate.mutable_output()->set_cross_attention(true);
-  grpc::ClientContext context;
-  auto stream = inference_->Generate(&context, generate);
-  v1::GenerateResponse response;
-  std::vector<int32_t> ids;
-  std::vector<float> alignment;
-  while (stream->Read(&response)) {
-    const v1::GenerateChunk& chunk = response.chunk();
-    if (chunk.tokens().empty()) continue;
-    for (const v1::Token& token : chunk.tokens()) ids.push_back(token.id());
-    EXPECT_THAT(chunk.cross_attention().shape(), ElementsAre(chunk.tokens_size(), 6));
-    const std::vector<float> rows = Floats(chunk.cross_attention());
-    alignment.insert(alignment.end(), rows.begin(), rows.end());
-  }
-  const grpc::Status status = stream->Finish();
-  ASSERT_TRUE(status.ok()) << status.error_message();
-  ASSERT_EQ(ids.size(), kTokens);
-  ASSERT_EQ(alignment.size(), kTokens * 6);
+  for (const int num_beams : {1, 3}) {
+    v1::GenerateRequest generate = Prompt("", kTokens);
+    generate.set_model("bart");
+    for (const int id : {4, 9, 17, 33, 60, 2}) generate.mutable_tokens()->add_ids(id);
+    generate.mutable_output()->set_cross_attention(true);
+    if (num_beams > 1) generate.mutable_beam_search()->set_num_beams(num_beams);
+    grpc::ClientContext context;
+    auto stream = inference_->Generate(&context, generate);
+    v1::GenerateResponse response;
+    std::vector<int32_t> ids;
+    std::vector<float> alignment;
+    while (stream->Read(&response)) {
+      const v1::GenerateChunk& chunk = response.chunk();
+      if (chunk.tokens().empty()) continue;
+      for (const v1::Token& token : chunk.tokens()) ids.push_back(token.id());
+      EXPECT_THAT(chunk.cross_attention().shape(), ElementsAre(chunk.tokens_size(), 6));
+      const std::vector<float> rows = Floats(chunk.cross_attention());
+      alignment.insert(alignment.end(), rows.begin(), rows.end());
+    }
+    const grpc::Status status = stream->Finish();
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ASSERT_FALSE(ids.empty());
+    ASSERT_EQ(alignment.size(), ids.size() * 6);
 
-  v1::AttendRequest request;
-  v1::ModelAttention& maps = *request.mutable_model();
-  maps.set_model("bart");
-  *maps.mutable_tokens() = generate.tokens();
-  maps.mutable_target_tokens()->add_ids(2);
-  for (int i = 0; i + 1 < kTokens; ++i) maps.mutable_target_tokens()->add_ids(ids[i]);
-  maps.set_kind(v1::ATTENTION_KIND_CROSS);
-  maps.set_reduction(v1::ATTENTION_REDUCTION_MEAN_HEADS);
-  maps.add_layers(-1);
-  std::vector<v1::AttendResponse> responses;
-  ASSERT_TRUE(Attend(request, &responses).ok());
-  std::vector<float> weights;
-  for (const v1::AttendResponse& part : responses) {
-    const std::vector<float> rows = Floats(part.block().weights());
-    weights.insert(weights.end(), rows.begin(), rows.end());
+    v1::AttendRequest request;
+    v1::ModelAttention& maps = *request.mutable_model();
+    maps.set_model("bart");
+    *maps.mutable_tokens() = generate.tokens();
+    maps.mutable_target_tokens()->add_ids(2);
+    for (size_t i = 0; i + 1 < ids.size(); ++i) maps.mutable_target_tokens()->add_ids(ids[i]);
+    maps.set_kind(v1::ATTENTION_KIND_CROSS);
+    maps.set_reduction(v1::ATTENTION_REDUCTION_MEAN_HEADS);
+    maps.add_layers(-1);
+    std::vector<v1::AttendResponse> responses;
+    ASSERT_TRUE(Attend(request, &responses).ok());
+    std::vector<float> weights;
+    for (const v1::AttendResponse& part : responses) {
+      const std::vector<float> rows = Floats(part.block().weights());
+      weights.insert(weights.end(), rows.begin(), rows.end());
+    }
+    ASSERT_EQ(weights.size(), alignment.size());
+    for (size_t i = 0; i < weights.size(); ++i) EXPECT_NEAR(alignment[i], weights[i], 1e-5);
   }
-  ASSERT_EQ(weights.size(), alignment.size());
-  for (size_t i = 0; i < weights.size(); ++i) EXPECT_NEAR(alignment[i], weights[i], 1e-5);
 
-  generate = Prompt("ab", 2);
+  v1::GenerateRequest generate = Prompt("ab", 2);
   generate.set_model("gpt2");
   generate.mutable_output()->set_cross_attention(true);
   const grpc::Status refused = Generate(generate);
