@@ -260,6 +260,32 @@ TEST_F(AttentionMapsTest, OfAGenerationAreThoseOfItsTokens) {
   EXPECT_THAT(refused.error_message(), HasSubstr("is a decoder, which has no source"));
 }
 
+TEST_F(AttentionMapsTest, OfAnImageHaveItsPatchesOnTheirAxes) {
+  options_.models = {{.name = "vit",
+                      .path = testing::TestDataPath("goldens/vit/classifier"),
+                      .dtype = engine::DataType::kFloat32}};
+  Start();
+  v1::AttendRequest request;
+  request.mutable_model()->set_image(
+      testing::ReadFileOrDie(testing::TestDataPath("goldens/images/files/rgb_8.png")));
+  request.mutable_model()->set_reduction(v1::ATTENTION_REDUCTION_ROLLOUT);
+  std::vector<v1::AttendResponse> responses;
+  const grpc::Status status = Attend(request, &responses);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  const v1::AttendStarted& started = responses[0].started();
+  EXPECT_EQ(started.patch_grid().rows(), 3);
+  EXPECT_EQ(started.patch_grid().columns(), 3);
+  EXPECT_EQ(started.patch_grid().num_prefix_tokens(), 1);
+  EXPECT_TRUE(started.query_tokens().empty());
+  EXPECT_THAT(started.weights_shape(), ElementsAre(10, 10));
+  EXPECT_EQ(Floats(responses[1].block().weights()).size(), 100);
+
+  request.mutable_model()->set_image("not an image");
+  EXPECT_EQ(Attend(request).error_code(), StatusCode::INVALID_ARGUMENT);
+  request.mutable_model()->set_text("ab");
+  EXPECT_EQ(Attend(request).error_code(), StatusCode::INVALID_ARGUMENT);
+}
+
 TEST_F(AttentionMapsTest, BadRequestsAreRefusedByFieldValueAndLimit) {
   options_.engine.max_map_bytes = 2000;
   Start();
