@@ -232,18 +232,20 @@ absl::Status ReadProblemType(const JsonObject& json, ModelConfig& config) {
 
 // What sentence-transformers puts on a cross-encoder's one logit: a sigmoid, or nothing.
 absl::Status ReadRankActivation(const JsonObject& json, ModelConfig& config) {
+  absl::string_view key = "sbert_ce_default_activation_function";
   std::string name;
   if (json.Has("sentence_transformers")) {
+    key = "sentence_transformers.activation_fn";
     ASSIGN_OR_RETURN(const JsonObject settings, json.Object("sentence_transformers"));
     ASSIGN_OR_RETURN(name, settings.String("activation_fn", ""));
   } else {
-    ASSIGN_OR_RETURN(name, json.String("sbert_ce_default_activation_function", ""));
+    ASSIGN_OR_RETURN(name, json.String(key, ""));
   }
   if (absl::EndsWith(name, ".Identity")) {
     config.raw_rank_scores = true;
   } else if (!name.empty() && !absl::EndsWith(name, ".Sigmoid")) {
     return absl::UnimplementedError(absl::StrCat(
-        json.Name("the cross-encoder's activation"), " is ", absl::CEscape(name.substr(0, 100)),
+        json.Name(key), " is ", absl::CEscape(name.substr(0, 100)),
         "; torch.nn.modules.activation.Sigmoid and torch.nn.modules.linear.Identity are built"));
   }
   return absl::OkStatus();
