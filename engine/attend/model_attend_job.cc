@@ -207,7 +207,7 @@ void ModelAttendJob::CutIntoPieces() {
   const double head_row_flops = 4.0 * static_cast<double>(num_keys()) * walk_->options().head_dim;
   const double row_flops = head_row_flops * static_cast<double>(num_heads());
   const int64_t held_rows =
-      AtLeastOne(static_cast<double>(kMaxStepWeights) / num_keys(), num_keys());
+      AtLeastOne(static_cast<double>(kMaxStepWeights) / num_keys(), queries().num_tokens());
   const int64_t block_rows = std::max<int64_t>(1, kMaxBlockValues / width_);
   switch (selection_.reduction) {
     case AttentionReduction::kNone:
