@@ -1,0 +1,12 @@
+// common.h, and what generated messages and stubs include.
+#include "deploy/toolchain/cmake/precompiled/common.h"
+#include "google/protobuf/arena.h"
+#include "google/protobuf/extension_set.h"
+#include "google/protobuf/generated_message_reflection.h"
+#include "google/protobuf/map.h"
+#include "google/protobuf/message.h"
+#include "google/protobuf/repeated_field.h"
+#include "google/protobuf/unknown_field_set.h"
+#include "grpcpp/grpcpp.h"
+#include "grpcpp/support/client_callback.h"
+#include "grpcpp/support/server_callback.h"
