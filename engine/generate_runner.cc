@@ -276,8 +276,12 @@ void GenerateRunner::Deliver(Outcome& outcome, absl::Time now) {
     job.prompt_tokens.back().logprob = token.logprob;
     ++sequence.first_logit_token;
   }
-  if (outcome.token.has_value()) DeliverToken(sequence, *std::move(outcome.token), now);
-  if (job.search.has_value() && job.search->is_scored()) AdvanceBeams(job, now);
+  // Either may end the job, and then it is gone.
+  if (outcome.token.has_value()) {
+    DeliverToken(sequence, *std::move(outcome.token), now);
+  } else if (job.search.has_value() && job.search->is_scored()) {
+    AdvanceBeams(job, now);
+  }
 }
 
 void GenerateRunner::DeliverToken(GenerateSequence& sequence, SampledToken token, absl::Time now) {
