@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <cstdint>
 #include <iostream>
 #include <iterator>
@@ -110,6 +112,11 @@ class StreamPrinter {
       std::cout << Bold(absl::StrCat("-- ", sequence + 1)) << "\n" << text << "\n";
     }
     std::cout << std::flush;
+  }
+
+  // For who sits in front of it; a file or a pipe has the text alone.
+  void PrintSummary() const {
+    if (isatty(STDERR_FILENO) == 0) return;
     for (const auto& [sequence, finished] : finished_) std::cerr << Dim(Summary(finished)) << "\n";
   }
 
@@ -195,7 +202,11 @@ absl::Status Run(const Arguments& arguments) {
   const absl::Status status = client->Generate(
       *request, [&](const v1::GenerateResponse& response) { return printer.Print(response); });
   printer.Finish();
-  return status.ok() ? DrawAlignments(*client, *request, printer) : status;
+  if (!status.ok()) return status;
+  const absl::Status drawn = DrawAlignments(*client, *request, printer);
+  std::cout << std::flush;
+  printer.PrintSummary();
+  return drawn;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <memory>
 #include <numbers>
 #include <optional>
@@ -14,8 +15,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/pictures/color_ramp.h"
-#include "client/pictures/photograph.h"
 #include "client/pictures/text.h"
+#include "engine/image/decode_image.h"
+#include "engine/image/resample.h"
 
 namespace attendant::client {
 namespace {
@@ -204,16 +206,16 @@ std::string InPercentOf(double value) { return absl::StrFormat("%.3g %%", 100 * 
 // The maps of a picture, side by side.
 class Panels {
  public:
-  explicit Panels(const AttentionPicture& picture, const Photograph* photograph)
-      : picture_(picture), photograph_(photograph) {
+  // Maps, or if there is a photograph, the patches over it.
+  Panels(const AttentionPicture& picture, const engine::Image* photograph) : picture_(picture) {
     const size_t num_layers = picture.layers.size(), num_heads = picture.heads.size();
     count_ = num_layers * num_heads;
     columns_ = num_layers > 1 && num_heads > 1
                    ? num_heads
                    : static_cast<size_t>(std::ceil(std::sqrt(static_cast<double>(count_))));
     rows_ = (count_ + columns_ - 1) / columns_;
-    photograph_ == nullptr ? MeasureMap() : MeasurePhotograph();
-    largest_ = photograph_ == nullptr ? picture.Largest() : LargestOfPatches();
+    photograph == nullptr ? MeasureMap() : MeasurePhotograph(*photograph);
+    largest_ = photograph == nullptr ? picture.Largest() : LargestOfPatches();
   }
 
   double width() const {
@@ -266,27 +268,32 @@ class Panels {
   }
 
   // The image with half of its colour, so that the heat stands out.
-  void DimPhotograph() {
-    backdrop_.emplace(photograph_->width, photograph_->height);
-    for (int row = 0; row < photograph_->height; ++row) {
-      for (int column = 0; column < photograph_->width; ++column) {
-        const Rgb color = photograph_->At(column, row);
-        const double grey = 0.299 * color.red + 0.587 * color.green + 0.114 * color.blue;
+  void DimPhotograph(const engine::Image& image) {
+    backdrop_.emplace(image.size.width, image.size.height);
+    for (int row = 0; row < image.size.height; ++row) {
+      for (int column = 0; column < image.size.width; ++column) {
+        const uint8_t* rgb = image.row(row) + ptrdiff_t{column} * engine::Image::kChannels;
+        const double grey = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2];
         const auto dim = [grey](uint8_t value) {
           return static_cast<uint8_t>(0.62 * (0.4 * value + 0.6 * grey));
         };
-        backdrop_->Set(column, row, {dim(color.red), dim(color.green), dim(color.blue)});
+        backdrop_->Set(column, row, {dim(rgb[0]), dim(rgb[1]), dim(rgb[2])});
       }
     }
   }
 
-  void MeasurePhotograph() {
-    DimPhotograph();
+  void MeasurePhotograph(const engine::Image& image) {
     const double target =
         count_ == 1 ? 560 : std::clamp(1500.0 / static_cast<double>(columns_), 120.0, 300.0);
-    const double larger = std::max(photograph_->width, photograph_->height);
-    width_ = target * photograph_->width / larger;
-    height_ = target * photograph_->height / larger;
+    const double larger = std::max(image.size.width, image.size.height);
+    width_ = target * image.size.width / larger;
+    height_ = target * image.size.height / larger;
+    const engine::ImageSize drawn = {static_cast<int32_t>(std::ceil(height_ * kScale)),
+                                     static_cast<int32_t>(std::ceil(width_ * kScale))};
+    // Cairo takes no side above 32,767 pixels, and shrinks less well.
+    larger > kScale* target ? DimPhotograph(engine::Resample(
+                                  image, drawn, engine::Resampling::kBilinear, {.size = drawn}))
+                            : DimPhotograph(image);
   }
 
   // What [CLS], or the query that was asked for, attends to among the patches.
@@ -312,7 +319,7 @@ class Panels {
                      static_cast<double>(i / columns_) * (height_ + kNameHeight + kGap);
     canvas.DrawText(picture_.NameOf(layer, head), x, y - kNameHeight / 2 - 1, kNameSize, kInk,
                     Align::kLeft);
-    if (photograph_ != nullptr) {
+    if (backdrop_) {
       DrawPatches(canvas, layer, head, x, y);
       return;
     }
@@ -384,8 +391,8 @@ class Panels {
     Pixels pixels(1, kSteps);
     for (int i = 0; i < kSteps; ++i) {
       const double level = 1 - i / (kSteps - 1.0);
-      pixels.Set(0, i, ColorOf(photograph_ == nullptr ? kLightRamp : kHeatRamp, level),
-                 photograph_ == nullptr ? 1 : 0.15 + 0.85 * level);
+      pixels.Set(0, i, ColorOf(backdrop_ ? kHeatRamp : kLightRamp, level),
+                 backdrop_ ? 0.15 + 0.85 * level : 1);
     }
     canvas.DrawPixels(pixels, x, y, kBarWidth, height, CAIRO_FILTER_GOOD);
     canvas.DrawFrame(x, y, kBarWidth, height, kLine);
@@ -400,7 +407,6 @@ class Panels {
   }
 
   const AttentionPicture& picture_;
-  const Photograph* const photograph_;
   std::optional<Pixels> backdrop_;  // of the photograph
   size_t count_ = 0, columns_ = 1, rows_ = 1, every_ = 1;
   double cell_ = 0;                // of a map
@@ -412,7 +418,7 @@ class Panels {
 }  // namespace
 
 absl::StatusOr<std::string> PngImage(const AttentionPicture& picture) {
-  std::optional<Photograph> photograph;
+  std::optional<engine::Image> photograph;
   if (picture.patches) {
     const AttentionPicture::Patches& patches = *picture.patches;
     if (patches.rows < 1 || patches.columns < 1 || patches.num_prefix_tokens < 0 ||
@@ -421,9 +427,11 @@ absl::StatusOr<std::string> PngImage(const AttentionPicture& picture) {
       return absl::InvalidArgumentError(
           "attention over an image needs all of its patches: --key_range leaves some out");
     }
-    auto read = ReadPhotograph(patches.image);
-    if (!read.ok()) return read.status();
-    photograph = *std::move(read);
+    // As the server decodes it, turned as its EXIF says. Its size is one that the server took.
+    auto image =
+        engine::DecodeImage(patches.image, int64_t{engine::kMaxImageSide} * engine::kMaxImageSide);
+    if (!image.ok()) return image.status();
+    photograph = *std::move(image);
   }
   const Panels panels(picture, photograph ? &*photograph : nullptr);
   const double num_pixels = panels.width() * panels.height() * kScale * kScale;

@@ -2,6 +2,7 @@
 
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -10,6 +11,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "client/pictures/text.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/client/fake_server.h"
@@ -43,6 +46,17 @@ class CommandLineTest : public ::testing::Test {
                      " '" ATTENDANT_PROGRAM "' ", arguments, " < in > out 2> err");
     const int status = std::system(command.c_str());
     return {WEXITSTATUS(status), Read("out"), Read("err")};
+  }
+
+  // The same on a terminal of 80 columns, which is `out`.
+  Result RunInTerminal(const std::string& arguments) const {
+    std::ofstream(folder_ / "command")
+        << "stty cols 80 rows 24; ATTENDANT_ADDRESS=" << server_.address()
+        << " '" ATTENDANT_PROGRAM "' " << arguments;
+    const std::string command =
+        absl::StrCat("cd '", folder_.string(), "' && script -qec 'sh command' /dev/null > out");
+    const int status = std::system(command.c_str());
+    return {WEXITSTATUS(status), Read("out"), ""};
   }
 
   std::string Read(const std::string& name) const {
@@ -141,7 +155,10 @@ TEST_F(CommandLineTest, GeneratesAndSaysHow) {
   const Result result = Run("generate to be or not");
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.out, "to be or not \n");
-  EXPECT_THAT(result.err, AllOf(StartsWith("4 tokens after"), HasSubstr("the model ended it")));
+  EXPECT_EQ(result.err, "");
+  EXPECT_THAT(RunInTerminal("generate to be or not").out,
+              AllOf(HasSubstr("to be or not"), HasSubstr("4 tokens after"),
+                    HasSubstr("the model ended it")));
   EXPECT_EQ(Run("generate", "from a file").out, "from a file \n");
 }
 
@@ -351,6 +368,18 @@ TEST_F(CommandLineTest, WaitsForAServerThatIsFull) {
               HasSubstr("line 1: RESOURCE_EXHAUSTED"));
 }
 
+TEST_F(CommandLineTest, ShowsProgressOnATerminal) {
+  std::ofstream(folder_ / "text.txt") << "One. Two.\nThree.\n";
+  const Result result = RunInTerminal("translate text.txt > translated.txt");
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(Read("translated.txt"), "One. Two.\nThree.\n");
+  // Drawn at least once, and gone at the end.
+  EXPECT_THAT(result.out,
+              AllOf(HasSubstr(" sentences, "), HasSubstr(" left  "), EndsWith("\r\x1b[K")));
+  EXPECT_THAT(RunInTerminal("translate - < text.txt > translated.txt").out,
+              AllOf(HasSubstr(" sentences, "), Not(HasSubstr(" left  "))));
+}
+
 TEST_F(CommandLineTest, RefusesAFileThatCannotBeTranslated) {
   EXPECT_THAT(Run("translate nothing.txt").err, HasSubstr("nothing.txt: cannot be read"));
   EXPECT_THAT(Run("translate .").err, HasSubstr(".: cannot be read"));
@@ -359,7 +388,8 @@ TEST_F(CommandLineTest, RefusesAFileThatCannotBeTranslated) {
 
 TEST_F(CommandLineTest, SendsTheFlagsOfBeamSearch) {
   EXPECT_EQ(Run("generate --num_beams=4 --num_sequences=2 --length_penalty=0.5 "
-                "--early_stopping=true --decoder_prefix='Der ' text")
+                "--early_stopping=true --decoder_prefix='Der ' --no_repeat_ngram_size=3 "
+                "--source_language=en_XX --target_language=de_DE text")
                 .exit_code,
             0);
   const v1::GenerateRequest& request = server_.last_generate();
@@ -368,6 +398,9 @@ TEST_F(CommandLineTest, SendsTheFlagsOfBeamSearch) {
   EXPECT_TRUE(request.beam_search().early_stopping());
   EXPECT_EQ(request.num_sequences(), 2);
   EXPECT_EQ(request.decoder_prefix().text(), "Der ");
+  EXPECT_EQ(request.sampling().no_repeat_ngram_size(), 3);
+  EXPECT_EQ(request.source_language(), "en_XX");
+  EXPECT_EQ(request.target_language(), "de_DE");
   EXPECT_EQ(Run("generate text").exit_code, 0);
   EXPECT_FALSE(server_.last_generate().has_beam_search());
   EXPECT_FALSE(server_.last_generate().has_decoder_prefix());
@@ -433,6 +466,36 @@ TEST_F(CommandLineTest, WritesTheMapsOfAModel) {
   EXPECT_THAT(Run("attend --text=a --html=/no/such/folder/maps.html").err,
               HasSubstr("/no/such/folder/maps.html: cannot be written"));
   EXPECT_THAT(Run("attend --text=a --json").out, HasSubstr("\"layer\":2,\"heads\":[0,1]"));
+}
+
+TEST_F(CommandLineTest, FitsTheTerminal) {
+  const auto widest = [](const std::string& text) {
+    size_t most = 0;
+    for (const absl::string_view line : absl::StrSplit(text, '\n'))
+      most = std::max<size_t>(most, WidthOf(line));
+    return most;
+  };
+  std::string words;
+  for (int i = 0; i < 90; ++i) absl::StrAppend(&words, "好 ");
+  const Result narrow =
+      RunInTerminal(absl::StrCat("attend --color=never --layers=0 --heads=0 --text='", words, "'"));
+  EXPECT_EQ(narrow.exit_code, 0);
+  EXPECT_LE(widest(narrow.out), 81);  // with the carriage return
+  EXPECT_THAT(narrow.out, AllOf(HasSubstr("…"), HasSubstr("26 more queries")));
+  // Colours on a terminal, unless its user wants none.
+  EXPECT_THAT(RunInTerminal("attend --text='a b'").out, HasSubstr("\x1b[48;5;"));
+  setenv("NO_COLOR", "1", 1);
+  EXPECT_THAT(RunInTerminal("attend --text='a b'").out, Not(HasSubstr("\x1b[")));
+  unsetenv("NO_COLOR");
+}
+
+TEST_F(CommandLineTest, DrawsAttentionIntoAPngFile) {
+  if (!ATTENDANT_PICTURES) GTEST_SKIP() << "built without Cairo";
+  const Result result = Run("attend --text='a 好' --png=map.png");
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(Read("map.png"), StartsWith("\x89PNG"));
+  EXPECT_EQ(Run("generate --cross_attention --png=map2.png abc").exit_code, 0);
+  EXPECT_THAT(Read("map2.png"), StartsWith("\x89PNG"));
 }
 
 TEST_F(CommandLineTest, DrawsAttentionInColors) {

@@ -2,14 +2,18 @@
 
 #include <cairo.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "client/pictures/color_ramp.h"
+#include "engine/image/decode_image.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/test_data.h"
 
 namespace attendant::client {
 namespace {
@@ -51,6 +55,21 @@ class Decoded {
       }
     }
     return count;
+  }
+
+  // Whether some pixel has this color, but for rounding.
+  bool HasNear(const double (&rgb)[3]) const {
+    for (int y = 0; y < height(); ++y) {
+      const uint8_t* row = cairo_image_surface_get_data(surface_) +
+                           static_cast<ptrdiff_t>(y) * cairo_image_surface_get_stride(surface_);
+      for (int x = 0; x < width(); ++x) {
+        const uint8_t* bgr = row + 4 * x;
+        if (std::abs(bgr[2] - rgb[0]) <= 2 && std::abs(bgr[1] - rgb[1]) <= 2 &&
+            std::abs(bgr[0] - rgb[2]) <= 2)
+          return true;
+      }
+    }
+    return false;
   }
 
  private:
@@ -105,6 +124,32 @@ TEST(PngImageTest, DrawsTokensOfEveryKind) {
 TEST(PngImageTest, RefusesToBeTooLarge) {
   EXPECT_THAT(PngImage(Identity(12, 300, 1)), StatusIs(absl::StatusCode::kInvalidArgument,
                                                        HasSubstr("3600 maps of 1 × 1 would have")));
+}
+
+// Files of both formats, the last of them lying on its side until its EXIF is read.
+TEST(PngImageTest, DrawsOverImages) {
+  AttentionPicture picture = Identity(1, 1, 7);
+  for (const std::string name : {"rgb_8.png", "jpeg_444.jpg", "jpeg_cmyk.jpg", "jpeg_exif_6.jpg"}) {
+    picture.patches = {.image = attendant::testing::ReadFileOrDie(
+                           attendant::testing::TestDataPath("goldens/images/files/" + name)),
+                       .rows = 2,
+                       .columns = 3,
+                       .num_prefix_tokens = 1};
+    ASSERT_OK_AND_ASSIGN(engine::Image pixels,
+                         engine::DecodeImage(picture.patches->image, 1 << 20));
+    ASSERT_OK_AND_ASSIGN(const std::string file, PngImage(picture));
+    const Decoded image(file);
+    EXPECT_EQ(image.height() > image.width(), name == "jpeg_exif_6.jpg") << name;
+    // The first token attends to itself alone: no patch is lit, and the image shows, dimmed.
+    const auto [height, width] = pixels.size;
+    for (const auto& [row, column] : {std::pair(0, 0), {height / 2, width / 2}, {height - 1, 1}}) {
+      const uint8_t* rgb = pixels.row(row) + 3 * column;
+      const double grey = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2];
+      double expected[3];
+      for (int i = 0; i < 3; ++i) expected[i] = 0.62 * (0.4 * rgb[i] + 0.6 * grey);
+      EXPECT_TRUE(image.HasNear(expected)) << name << " " << row << " " << column;
+    }
+  }
 }
 
 TEST(PngImageTest, RefusesWhatIsNoImage) {
