@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -32,6 +33,9 @@ constexpr absl::Duration kMaxHeartbeatAge = absl::Seconds(60);
 
 // How long the transport may take, after the last call was ended, to say so to the clients.
 constexpr absl::Duration kFlushTime = absl::Seconds(2);
+
+// How long clients have to read the ends of their calls before their connections are closed.
+constexpr absl::Duration kReadTime = absl::Milliseconds(500);
 
 // Finds dead peers of idle connections, and lets clients do the same.
 constexpr absl::Duration kKeepalive = absl::Seconds(60);
@@ -150,19 +154,22 @@ int64_t InferenceServer::Drain(absl::Duration settle, absl::Duration timeout) {
   }
   admission_.SetState(AdmissionController::State::kDraining);
   live_calls_.Drain();
-  // Sends GOAWAY at once, and returns when all calls are over. A call that crosses the GOAWAY on
-  // its way is not ours to answer: gRPC ends it with CANCELLED.
-  std::thread shutdown(
-      [&] { grpc_server_->Shutdown(absl::ToChronoTime(absl::Now() + timeout + 2 * kFlushTime)); });
-  int64_t num_cut_off = 0;
-  if (!live_calls_.WaitUntilEmpty(timeout)) {
-    num_cut_off = live_calls_.size();
+  // gRPC closes a connection with its last call once it has sent GOAWAY, even if the client is
+  // about to acknowledge what it read. TCP answers that with a reset, and the client drops what it
+  // has not read: the end of a call that was accepted. So there is no GOAWAY before accepted calls
+  // are over and read; those that come meanwhile are refused.
+  const int64_t num_cut_off = live_calls_.WaitUntilDrained(timeout);
+  if (num_cut_off > 0) {
     live_calls_.Abort(ErrorWithReason(
         absl::StatusCode::kUnavailable, reason::kDraining,
         "the server is shutting down, and the time for this call is over", absl::ZeroDuration()));
     engine_->Wake();
-    live_calls_.WaitUntilEmpty(kFlushTime);
+    live_calls_.WaitUntilDrained(kFlushTime);
   }
+  absl::SleepFor(std::min(timeout, kReadTime));
+  // A call that crosses the GOAWAY on its way is not ours to answer: gRPC ends it with CANCELLED.
+  std::thread shutdown(
+      [&] { grpc_server_->Shutdown(absl::ToChronoTime(absl::Now() + kFlushTime)); });
   // What is left are calls that are not ours, such as Watch of the health service, which never end
   // by themselves.
   grpc_server_cancel_all_calls(grpc_server_->c_server());

@@ -110,17 +110,20 @@ std::string Names(const std::vector<engine::ModelDescription>& models) {
 
 void LiveCalls::Add(Call* call) {
   absl::MutexLock lock(&mutex_);
-  calls_.try_emplace(call);
+  calls_.try_emplace(call, Entry{.is_late = is_draining_});
+  num_late_ += is_draining_;
 }
 
 void LiveCalls::Remove(Call* call) {
   absl::MutexLock lock(&mutex_);
-  calls_.erase(call);
+  const auto found = calls_.find(call);
+  num_late_ -= found->second.is_late;
+  calls_.erase(found);
 }
 
 void LiveCalls::OnDrain(Call* call, std::function<void()> on_drain) {
   absl::MutexLock lock(&mutex_);
-  calls_[call] = std::move(on_drain);
+  calls_[call].on_drain = std::move(on_drain);
 }
 
 void LiveCalls::Drain() {
@@ -128,8 +131,9 @@ void LiveCalls::Drain() {
   std::vector<std::function<void()>> callbacks;
   {
     absl::MutexLock lock(&mutex_);
-    for (const auto& [call, on_drain] : calls_) {
-      if (on_drain) callbacks.push_back(on_drain);
+    is_draining_ = true;
+    for (const auto& [call, entry] : calls_) {
+      if (entry.on_drain) callbacks.push_back(entry.on_drain);
     }
   }
   for (const std::function<void()>& on_drain : callbacks) on_drain();
@@ -137,16 +141,22 @@ void LiveCalls::Drain() {
 
 void LiveCalls::Abort(const absl::Status& status) {
   absl::MutexLock lock(&mutex_);
-  for (const auto& [call, on_drain] : calls_) call->MarkAborted(status);
+  for (const auto& [call, entry] : calls_) call->MarkAborted(status);
 }
 
-bool LiveCalls::WaitUntilEmpty(absl::Duration timeout) {
+int64_t LiveCalls::WaitUntilDrained(absl::Duration timeout) {
   absl::MutexLock lock(&mutex_);
-  return mutex_.AwaitWithTimeout(
-      absl::Condition(
-          +[](absl::flat_hash_map<Call*, std::function<void()>>* calls) { return calls->empty(); },
-          &calls_),
-      timeout);
+  const auto is_drained = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return std::ssize(calls_) == num_late_;
+  };
+  mutex_.AwaitWithTimeout(absl::Condition(&is_drained), timeout);
+  return std::ssize(calls_) - num_late_;
+}
+
+void LiveCalls::WaitUntilEmpty(absl::Duration timeout) {
+  absl::MutexLock lock(&mutex_);
+  const auto is_empty = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return calls_.empty(); };
+  mutex_.AwaitWithTimeout(absl::Condition(&is_empty), timeout);
 }
 
 int64_t LiveCalls::size() const {

@@ -38,17 +38,28 @@ class LiveCalls {
   void Remove(Call* call);
   // `on_drain` is called when the drain begins, unless `call` is gone by then.
   void OnDrain(Call* call, std::function<void()> on_drain);
-  // Tells each call that no more requests are taken on its stream.
+  // Tells each call that no more requests are taken on its stream. Calls that are added from now on
+  // are refused, and are not waited for by WaitUntilDrained.
   void Drain();
   // Ends each with `status`, as soon as the engine is woken.
   void Abort(const absl::Status& status);
-  // Waits until there are none, or for so long. Whether there are none.
-  bool WaitUntilEmpty(absl::Duration timeout);
+  // Waits until those are over that were there when the drain began, or for so long. How many are
+  // left.
+  int64_t WaitUntilDrained(absl::Duration timeout);
+  // Waits until there are none, or for so long.
+  void WaitUntilEmpty(absl::Duration timeout);
   int64_t size() const;
 
  private:
+  struct Entry {
+    std::function<void()> on_drain;
+    bool is_late = false;
+  };
+
   mutable absl::Mutex mutex_;
-  absl::flat_hash_map<Call*, std::function<void()>> calls_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<Call*, Entry> calls_ ABSL_GUARDED_BY(mutex_);
+  int64_t num_late_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool is_draining_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 // What RPCs share. All of it outlives them.

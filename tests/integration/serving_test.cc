@@ -200,6 +200,23 @@ TEST_F(ServingTest, ADrainUnderLoadLosesNothingThatWasAccepted) {
   EXPECT_EQ(other, 0) << "an accepted request was cut off";
 }
 
+TEST_F(ServingTest, ClientsThatDoNotGiveUpDoNotDelayADrain) {
+  Start();
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 4; ++i) {
+    callers.emplace_back([&] {
+      while (!stop) Generate(Prompt("abc", 1));
+    });
+  }
+  absl::SleepFor(absl::Milliseconds(100));
+  const absl::Time start = absl::Now();
+  EXPECT_EQ(server_->Drain(absl::ZeroDuration(), absl::Seconds(60)), 0);
+  EXPECT_LT(absl::Now() - start, absl::Seconds(30));
+  stop = true;
+  for (std::thread& caller : callers) caller.join();
+}
+
 TEST_F(ServingTest, AttentionOfEqualKeysIsTheirMean) {
   Start();
   std::vector<v1::AttendResponse> responses;
