@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cstdint>
 #include <fstream>
+#include <iterator>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -15,6 +17,7 @@
 #include "absl/log/check.h"
 #include "absl/log/log.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/processor_claim.h"
 #include "engine/kernels/block_product.h"
 #include "engine/kernels/onednn.h"
 #include "hwy/targets.h"
@@ -53,13 +56,16 @@ constexpr bool kSingleThread = false;
 // and makes new ones later.
 class KernelContext::Affinity {
  public:
-  // Null if the machine does not let us, or has too few processors.
+  // Null if the machine does not let us, or has too few processors that no other context pins to.
   static std::unique_ptr<Affinity> Create(int num_threads) {
     auto affinity = std::unique_ptr<Affinity>(new Affinity);
     if (sched_getaffinity(0, sizeof affinity->original_, &affinity->original_) != 0) return nullptr;
-    affinity->processors_ = ProcessorsByCore(affinity->original_);
-    if (static_cast<int>(affinity->processors_.size()) < num_threads) return nullptr;
-    affinity->processors_.resize(num_threads);
+    for (const int processor : ProcessorsByCore(affinity->original_)) {
+      if (std::ssize(affinity->claims_) == num_threads) break;
+      if (std::optional<ProcessorClaim> claim = ProcessorClaim::Take(processor))
+        affinity->claims_.push_back(*std::move(claim));
+    }
+    if (std::ssize(affinity->claims_) < num_threads) return nullptr;
     return affinity;
   }
 
@@ -69,12 +75,12 @@ class KernelContext::Affinity {
     pinned_by = id_;
     cpu_set_t mask;
     CPU_ZERO(&mask);
-    if (thread == 0 && processors_.size() > 2) {
+    if (thread == 0 && claims_.size() > 2) {
       // Threads that libgomp makes later inherit this mask, and must not all start on one
       // processor.
-      for (const int processor : processors_) CPU_SET(processor, &mask);
+      for (const ProcessorClaim& claim : claims_) CPU_SET(claim.processor(), &mask);
     } else {
-      CPU_SET(processors_[thread], &mask);
+      CPU_SET(claims_[thread].processor(), &mask);
     }
     sched_setaffinity(0, sizeof mask, &mask);  // a failure costs only speed
   }
@@ -89,7 +95,7 @@ class KernelContext::Affinity {
 
   uint64_t id_;
   cpu_set_t original_;
-  std::vector<int> processors_;
+  std::vector<ProcessorClaim> claims_;
 };
 
 bool CpuMultipliesBFloat16() { return Onednn::MultipliesBFloat16(); }
@@ -107,7 +113,8 @@ KernelContext::KernelContext(int num_threads, bool pin_threads)
   affinity_ = Affinity::Create(num_threads_);
   if (affinity_ == nullptr) {
     LOG(WARNING) << "compute threads are not pinned: fewer than " << num_threads
-                 << " processors to run on";
+                 << " processors to run on that no other server has pinned its own to; give each "
+                    "server its own, as with taskset, or fewer threads";
     return;
   }
 #pragma omp parallel num_threads(num_threads_)

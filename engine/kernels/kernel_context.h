@@ -26,8 +26,9 @@ bool CpuMultipliesBFloat16();
 class KernelContext {
  public:
   // `num_threads` >= 1 (one is taken in a build with ThreadSanitizer). The team is pinned, from
-  // inside its parallel regions, to `num_threads` of the processors that the process may run on, if
-  // there are so many; pass pin_threads = false where several processes share the processors.
+  // inside its parallel regions, to `num_threads` of the processors that the process may run on and
+  // no other context, of this process or another, is pinned to (see ProcessorClaim), if there are
+  // so many; pass pin_threads = false where they are to be shared.
   // Threads made later by the calling thread inherit its processor: make them before, or elsewhere.
   explicit KernelContext(int num_threads, bool pin_threads = true);
   ~KernelContext();

@@ -4,10 +4,12 @@
 #include <sched.h>
 
 #include <cstdint>
+#include <memory>
 #include <set>
 #include <thread>
 #include <vector>
 
+#include "absl/synchronization/barrier.h"
 #include "engine/kernels/parallel.h"
 #include "gtest/gtest.h"
 
@@ -35,6 +37,7 @@ TEST(KernelContextTest, PinsItsTeamToDifferentProcessorsAndLetsGo) {
     {
       KernelContext context(2);
       if (context.num_threads() < 2) GTEST_SKIP() << "built for one thread";
+      if (NumProcessors(Affinity()) > 1) GTEST_SKIP() << "another process has pinned its threads";
       std::vector<int> processors(2, -1);
       ParallelTasks(context, 2, [&](int64_t, int) {});
 #pragma omp parallel num_threads(2)
@@ -47,6 +50,31 @@ TEST(KernelContextTest, PinsItsTeamToDifferentProcessorsAndLetsGo) {
     }
     EXPECT_GE(NumProcessors(Affinity()), 2);
   });
+}
+
+TEST(KernelContextTest, ContextsDoNotShareProcessors) {
+  const int processors = NumProcessors(Affinity());
+  std::vector<std::unique_ptr<std::thread>> threads;
+  std::vector<int> first(processors, -1);
+  absl::Barrier* pinned = new absl::Barrier(processors + 1);
+  absl::Barrier* seen = new absl::Barrier(processors + 1);
+  for (int i = 0; i < processors; ++i) {
+    threads.push_back(std::make_unique<std::thread>([&, i] {
+      KernelContext context(1);
+      if (NumProcessors(Affinity()) == 1) first[i] = sched_getcpu();
+      if (pinned->Block()) delete pinned;
+      if (seen->Block()) delete seen;
+    }));
+  }
+  if (pinned->Block()) delete pinned;
+  InNewThread([&] {
+    KernelContext context(1);
+    EXPECT_EQ(NumProcessors(Affinity()), processors) << "pinned where another context is";
+  });
+  if (seen->Block()) delete seen;
+  for (const auto& thread : threads) thread->join();
+  std::erase(first, -1);  // another process may have pinned its threads
+  EXPECT_EQ(std::set(first.begin(), first.end()).size(), first.size());
 }
 
 TEST(KernelContextTest, RunsUnpinnedWithMoreThreadsThanProcessors) {
