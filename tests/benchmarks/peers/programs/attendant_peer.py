@@ -1,0 +1,109 @@
+"""Attendant: what engine_bench measures, and three workloads more. MODEL is as for attendant-server's --model.
+
+    weights:TOKENS      decode, as bytes of weights a second
+    serve:LENGTHS       one Encode over gRPC after the other: tokens a second
+    overhead:LENGTHS    the same: what a call takes beyond the engine's own time
+    resident            the server's peak memory in weights and cache, as it has loaded
+"""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import loop
+
+START_SECONDS = 600
+
+options = loop.arguments()
+os.sched_setaffinity(0, set(options.cpus))
+build = pathlib.Path(options.build_dir)
+
+
+def measured(program, *arguments):
+    """The result of engine_bench or grpc_bench; ends as they do if they fail."""
+    command = [build / "tests/benchmarks" / program, f"--seconds={options.seconds}", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        sys.exit(done.returncode if done.returncode > 0 else 1)
+    return json.loads(done.stdout)
+
+
+def engine(workload):
+    return measured("engine_bench", f"--threads={options.threads}", options.model, workload)
+
+
+def streamed_bytes(result):
+    """Weights that are read for each token: all, but for a table of embeddings of its own."""
+    config = json.loads(pathlib.Path(options.model.split(",")[0], "config.json").read_text())
+    embeddings = 0 if config["tie_word_embeddings"] else config["vocab_size"] * config["hidden_size"]
+    return result["weight_bytes"] * (1 - embeddings / result["num_parameters"])
+
+
+class Server:
+    """attendant-server, serving the model until the end of the `with` block."""
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        ports, log = (pathlib.Path(self.folder.name, name) for name in ("ports", "log"))
+        command = [build / "server/attendant-server", f"--model={options.model}", f"--threads={options.threads}",
+                   "--listen=127.0.0.1:0", "--metrics_listen=127.0.0.1:0", "--drain_settle=0s", "--request_log=off",
+                   f"--port_file={ports}"]
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + START_SECONDS
+        while not ports.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__()
+                loop.not_served(log.read_text().strip().splitlines()[-1])
+            time.sleep(0.02)
+        numbers = dict(line.split("=") for line in ports.read_text().split())
+        self.address = f"127.0.0.1:{numbers['grpc']}"
+        self.metrics = f"http://127.0.0.1:{numbers['metrics']}/metrics"
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(60)
+
+    def peak_bytes(self):
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+    def memory_bytes(self):
+        """What it says of its memory: {"weights": bytes, "kv_cache": bytes, ...}."""
+        with urllib.request.urlopen(self.metrics) as response:
+            text = response.read().decode()
+        found = re.findall(r'^attendant_memory_bytes\{kind="(\w+)"\} (\S+)$', text, re.MULTILINE)
+        return {kind: float(value) for kind, value in found}
+
+
+def main():
+    kind, _, text = options.workload.partition(":")
+    if kind == "weights":
+        result = engine(f"decode:{text}")
+        for key in ("value", "min", "max"):
+            result[key] *= streamed_bytes(result) / 1e9
+        result["unit"] = "GB/s"
+    elif kind in ("serve", "overhead"):
+        with Server() as server:
+            result = measured("grpc_bench", server.address, text)
+        key, unit = ("tokens_per_second", "tokens/s") if kind == "serve" else ("added_ms", "ms")
+        result = {"value": result[key], "unit": unit, "runs": result["runs"]}
+    elif kind == "resident":
+        with Server() as server:
+            memory, peak = server.memory_bytes(), server.peak_bytes()
+        result = {"value": peak / (memory["weights"] + memory["kv_cache"]), "unit": "x", "peak_bytes": peak, **memory}
+    else:
+        result = engine(options.workload)
+    print(json.dumps(result))
+
+
+main()
