@@ -19,6 +19,7 @@ COPY . /attendant
 WORKDIR /attendant
 RUN --mount=type=cache,target=/var/cache/ccache \
     export CCACHE_DIR=$CCACHE_DIR CCACHE_BASEDIR=/attendant CCACHE_NOHASHDIR=1 \
+           CCACHE_SLOPPINESS=time_macros,pch_defines,include_file_mtime,include_file_ctime \
  && cmake --preset release -DATTENDANT_PICTURES=OFF \
  && cmake --build --preset release --target attendant-server attendant \
  && deploy/toolchain/assemble-root build/release /image
