@@ -8,8 +8,11 @@
 #include <random>
 #include <set>
 #include <thread>
+#include <type_traits>
 #include <utility>
+#include <variant>
 
+#include "absl/algorithm/container.h"
 #include "absl/base/thread_annotations.h"
 #include "absl/log/log.h"
 #include "absl/strings/str_cat.h"
@@ -92,12 +95,27 @@ auto WithoutExceptions(Function function) -> decltype(function()) {
   }
 }
 
+bool IsImage(const EncodeInput& input) { return std::holds_alternative<ImageFile>(input); }
+
+// Whether it has image files to decode.
+template <typename Request>
+bool HasImages(const Request& request) {
+  if constexpr (std::is_same_v<Request, EncodeRequest> || std::is_same_v<Request, ClassifyRequest>)
+    return absl::c_any_of(request.inputs, IsImage);
+  return false;
+}
+
+bool HasImages(const AttendRequest& request) {
+  const auto* source = std::get_if<AttendModel>(&request.source);
+  return source != nullptr && IsImage(source->input);
+}
+
 }  // namespace
 
-// Three kinds of threads meet here. Callers put tasks into the pool of tokenizer threads; those
-// prepare requests and put them into the inbox of the engine's thread; that one runs the step loop,
-// which owns everything that computes. The mutex is held for looking up models and for the inbox
-// alone, never while anything computes or is called back.
+// Three kinds of threads meet here. Callers put tasks into the pool of tokenizer threads, or of
+// those that decode images; they prepare requests and put them into the inbox of the engine's
+// thread; that one runs the step loop, which owns everything that computes. The mutex is held for
+// looking up models and for the inbox alone, never while anything computes or is called back.
 class Engine::Impl {
  public:
   Impl(const EngineOptions& options, std::function<void(const StepReport&)> on_step)
@@ -105,11 +123,13 @@ class Engine::Impl {
         num_threads_(options.num_threads > 0 ? options.num_threads : DefaultNumThreads()),
         heartbeat_(absl::ToUnixNanos(absl::Now())),
         pool_(options.num_tokenizer_threads),
+        image_pool_(options.num_tokenizer_threads),
         thread_([this, on_step = std::move(on_step)] { RunEngineThread(on_step); }) {}
 
   ~Impl() {
     stopping_.store(true);
     pool_.Stop();
+    image_pool_.Stop();
     {
       absl::MutexLock lock(&mutex_);
       ending_ = true;
@@ -153,6 +173,7 @@ class Engine::Impl {
     absl::Notification done;
   };
 
+  TaskPool& PoolOf(bool has_images) { return has_images ? image_pool_ : pool_; }
   void Post(Task task);
   void RunEngineThread(const std::function<void(const StepReport&)>& on_step);
   void RunLoad(Load& load, KernelContext& context);
@@ -191,7 +212,8 @@ class Engine::Impl {
   std::set<DataType> tested_types_;
 
   TaskPool pool_;
-  std::thread thread_;  // last: it uses everything above
+  TaskPool image_pool_;  // apart: decoding one takes longer than tokenizing a hundred texts
+  std::thread thread_;   // last: it uses everything above
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -396,8 +418,9 @@ absl::StatusOr<InFlight> Engine::Impl::Find(const std::string& name) const {
 template <typename Request, typename Callback>
 void Engine::Impl::RunEncoder(Request request, Callback done) {
   if (request.control == nullptr) request.control = std::make_shared<RequestControl>();
-  pool_.Post([this, request = std::move(request), done = std::move(done),
-              submitted = absl::Now()]() mutable {
+  TaskPool& pool = PoolOf(HasImages(request));
+  pool.Post([this, request = std::move(request), done = std::move(done),
+             submitted = absl::Now()]() mutable {
     auto job = WithoutExceptions([&]() -> absl::StatusOr<std::unique_ptr<EncodeJob>> {
       if (stopping_.load()) return Stopping();
       RETURN_IF_ERROR(request.control->Check(absl::Now()));
@@ -433,8 +456,9 @@ void Engine::Impl::Generate(GenerateRequest request, std::shared_ptr<TokenSink> 
 
 void Engine::Impl::Attend(AttendRequest request, std::shared_ptr<AttendSink> sink) {
   if (request.control == nullptr) request.control = std::make_shared<RequestControl>();
-  pool_.Post([this, request = std::move(request), sink = std::move(sink),
-              submitted = absl::Now()]() mutable {
+  TaskPool& pool = PoolOf(HasImages(request));
+  pool.Post([this, request = std::move(request), sink = std::move(sink),
+             submitted = absl::Now()]() mutable {
     auto attending = std::make_unique<StepLoop::Attending>();
     ModelAttendJob* of_model = nullptr;
     const absl::Status status = WithoutExceptions([&]() -> absl::Status {

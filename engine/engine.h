@@ -24,7 +24,7 @@ struct EngineOptions {
   int num_threads = 0;
   bool pin_threads = true;
 
-  // Threads that turn text into ids and back.
+  // Threads that turn text into ids and back; as many others decode images.
   int num_tokenizer_threads = 1;
 
   // The most tokens of one step: how many texts are encoded together, and how long a chunk of a

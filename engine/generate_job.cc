@@ -133,8 +133,8 @@ absl::StatusOr<TokenIds> EncodeDecoderPrefix(GenerateRequest& request, const Loa
 }
 
 // What the encoder reads, and what the decoder begins with: the start token and, if the request
-// says how the output begins, the language's and that beginning. Alone, the language's token is the
-// first that is generated.
+// says how the output begins, the language's (else forced_bos_token_id) and that beginning. Alone,
+// such a token is the first that is generated.
 absl::Status PrepareSource(GenerateRequest& request, const LoadedModel& model, GenerateJob& job) {
   const GenerationLimits& limits = model.generation_limits;
   if (std::holds_alternative<std::string>(request.prompt) && model.tokenizer != nullptr &&
@@ -165,7 +165,10 @@ absl::Status PrepareSource(GenerateRequest& request, const LoadedModel& model, G
     }
   }
   if (!prefix.empty()) {
-    if (job.forced_first_token.has_value()) job.prompt.push_back(*job.forced_first_token);
+    // What would have been forced to be the first token of the output precedes its beginning.
+    std::optional<int32_t> first = job.forced_first_token;
+    if (LanguagesOf(model) == nullptr) first = model.generation.constraints.forced_bos_token_id;
+    if (first.has_value() && prefix.front() != *first) job.prompt.push_back(*first);
     job.prompt.insert(job.prompt.end(), prefix.begin(), prefix.end());
   }
   if (static_cast<int64_t>(job.prompt.size()) >= limits.context_tokens) {

@@ -145,58 +145,55 @@ absl::StatusOr<GenerationConfig> ReadGenerationConfig(const std::string* generat
                                                       absl::string_view config_json) {
   constexpr float kLargest = std::numeric_limits<float>::max();
   constexpr double kMostTokens = std::numeric_limits<int32_t>::max();
-  GenerationConfig config;
-  if (generation_config_json != nullptr) {
-    ASSIGN_OR_RETURN(const Settings settings,
-                     Settings::Parse("generation_config.json", *generation_config_json));
-    SamplingParams& sampling = config.sampling;
-    bool do_sample = false;
-    RETURN_IF_ERROR(settings.Read("do_sample", do_sample));
-    if (do_sample) {
-      sampling.temperature = 1;
-      sampling.top_k = kReferenceTopK;
-      RETURN_IF_ERROR(settings.ReadNumber("temperature", 0, kLargest, sampling.temperature));
-    }
-    RETURN_IF_ERROR(settings.ReadNumber("top_k", 0, kMostTokens, sampling.top_k));
-    RETURN_IF_ERROR(
-        settings.ReadNumber("top_p", std::numeric_limits<float>::min(), 1, sampling.top_p));
-    RETURN_IF_ERROR(settings.ReadNumber("min_p", 0, 1, sampling.min_p));
-    RETURN_IF_ERROR(settings.ReadNumber("repetition_penalty", std::numeric_limits<float>::min(),
-                                        kLargest, sampling.repetition_penalty));
-    RETURN_IF_ERROR(
-        settings.ReadNumber("no_repeat_ngram_size", 0, kMostTokens, sampling.no_repeat_ngram_size));
-    BeamSearchParams& search = config.beam_search;
-    RETURN_IF_ERROR(settings.ReadNumber("num_beams", 1, kMostTokens, search.num_beams));
-    RETURN_IF_ERROR(settings.ReadNumber("length_penalty", -kMaxLengthPenalty, kMaxLengthPenalty,
-                                        search.length_penalty));
-    RETURN_IF_ERROR(settings.ReadEarlyStopping(search.early_stopping));
-    RETURN_IF_ERROR(
-        settings.ReadNumber("num_return_sequences", 1, kMostTokens, config.num_sequences));
-    RETURN_IF_ERROR(settings.ReadNumber("min_new_tokens", 0, kMostTokens, config.min_new_tokens));
-    RETURN_IF_ERROR(settings.ReadNumber("min_length", 0, kMostTokens, config.min_length));
-    int32_t max_new_tokens = 0, max_length = 0;
-    RETURN_IF_ERROR(settings.ReadNumber("max_new_tokens", 1, kMostTokens, max_new_tokens));
-    RETURN_IF_ERROR(settings.ReadNumber("max_length", 1, kMostTokens, max_length));
-    if (max_new_tokens > 0) config.max_new_tokens = max_new_tokens;
-    if (max_length > 0) config.max_length = max_length;
-    RETURN_IF_ERROR(settings.ReadIds("eos_token_id", config.eos_token_ids));
-    TokenConstraints& constraints = config.constraints;
-    RETURN_IF_ERROR(settings.ReadIdSequences("bad_words_ids", constraints.bad_words));
-    RETURN_IF_ERROR(settings.ReadIds("suppress_tokens", constraints.suppress_tokens));
-    RETURN_IF_ERROR(settings.ReadIds("begin_suppress_tokens", constraints.begin_suppress_tokens));
-    int32_t forced_bos = -1;
-    RETURN_IF_ERROR(settings.ReadNumber("forced_bos_token_id", 0, kMostTokens, forced_bos));
-    if (forced_bos >= 0) constraints.forced_bos_token_id = forced_bos;
-    RETURN_IF_ERROR(settings.ReadIds("forced_eos_token_id", constraints.forced_eos_token_ids));
-  }
   ASSIGN_OR_RETURN(const Settings model_settings, Settings::Parse("config.json", config_json));
+  // Checkpoints from before there was a file of its own keep the settings in config.json.
+  ASSIGN_OR_RETURN(const Settings settings,
+                   generation_config_json != nullptr
+                       ? Settings::Parse("generation_config.json", *generation_config_json)
+                       : Settings::Parse("config.json", config_json));
+  GenerationConfig config;
+  SamplingParams& sampling = config.sampling;
+  bool do_sample = false;
+  RETURN_IF_ERROR(settings.Read("do_sample", do_sample));
+  if (do_sample) {
+    sampling.temperature = 1;
+    sampling.top_k = kReferenceTopK;
+    RETURN_IF_ERROR(settings.ReadNumber("temperature", 0, kLargest, sampling.temperature));
+  }
+  RETURN_IF_ERROR(settings.ReadNumber("top_k", 0, kMostTokens, sampling.top_k));
+  RETURN_IF_ERROR(
+      settings.ReadNumber("top_p", std::numeric_limits<float>::min(), 1, sampling.top_p));
+  RETURN_IF_ERROR(settings.ReadNumber("min_p", 0, 1, sampling.min_p));
+  RETURN_IF_ERROR(settings.ReadNumber("repetition_penalty", std::numeric_limits<float>::min(),
+                                      kLargest, sampling.repetition_penalty));
+  RETURN_IF_ERROR(
+      settings.ReadNumber("no_repeat_ngram_size", 0, kMostTokens, sampling.no_repeat_ngram_size));
+  BeamSearchParams& search = config.beam_search;
+  RETURN_IF_ERROR(settings.ReadNumber("num_beams", 1, kMostTokens, search.num_beams));
+  RETURN_IF_ERROR(settings.ReadNumber("length_penalty", -kMaxLengthPenalty, kMaxLengthPenalty,
+                                      search.length_penalty));
+  RETURN_IF_ERROR(settings.ReadEarlyStopping(search.early_stopping));
+  RETURN_IF_ERROR(
+      settings.ReadNumber("num_return_sequences", 1, kMostTokens, config.num_sequences));
+  RETURN_IF_ERROR(settings.ReadNumber("min_new_tokens", 0, kMostTokens, config.min_new_tokens));
+  RETURN_IF_ERROR(settings.ReadNumber("min_length", 0, kMostTokens, config.min_length));
+  int32_t max_new_tokens = 0, max_length = 0;
+  RETURN_IF_ERROR(settings.ReadNumber("max_new_tokens", 1, kMostTokens, max_new_tokens));
+  RETURN_IF_ERROR(settings.ReadNumber("max_length", 1, kMostTokens, max_length));
+  if (max_new_tokens > 0) config.max_new_tokens = max_new_tokens;
+  if (max_length > 0) config.max_length = max_length;
+  RETURN_IF_ERROR(settings.ReadIds("eos_token_id", config.eos_token_ids));
+  TokenConstraints& constraints = config.constraints;
+  RETURN_IF_ERROR(settings.ReadIdSequences("bad_words_ids", constraints.bad_words));
+  RETURN_IF_ERROR(settings.ReadIds("suppress_tokens", constraints.suppress_tokens));
+  RETURN_IF_ERROR(settings.ReadIds("begin_suppress_tokens", constraints.begin_suppress_tokens));
+  int32_t forced_bos = -1;
+  RETURN_IF_ERROR(settings.ReadNumber("forced_bos_token_id", 0, kMostTokens, forced_bos));
+  if (forced_bos >= 0) constraints.forced_bos_token_id = forced_bos;
+  RETURN_IF_ERROR(settings.ReadIds("forced_eos_token_id", constraints.forced_eos_token_ids));
   if (config.eos_token_ids.empty()) {
     RETURN_IF_ERROR(model_settings.ReadIds("eos_token_id", config.eos_token_ids));
   }
-  ASSIGN_OR_RETURN(
-      const Settings settings,
-      Settings::Parse("generation_config.json",
-                      generation_config_json != nullptr ? *generation_config_json : "{}"));
   for (const absl::string_view key : {"decoder_start_token_id", "bos_token_id", "pad_token_id"}) {
     int32_t id = -1;
     RETURN_IF_ERROR(model_settings.ReadNumber(key, 0, kMostTokens, id));
@@ -229,7 +226,7 @@ absl::Status CheckTokenConstraints(const GenerationConfig& config, int32_t vocab
   const auto check = [vocab_size](absl::string_view key, absl::Span<const int32_t> ids) {
     for (const int32_t id : ids) {
       if (id < vocab_size) continue;
-      return absl::InvalidArgumentError(absl::StrCat("generation_config.json: ", key,
+      return absl::InvalidArgumentError(absl::StrCat("generation_config.json or config.json: ", key,
                                                      " names token ", id, "; the vocabulary has ",
                                                      vocab_size, " tokens"));
     }

@@ -14,7 +14,7 @@
 
 namespace attendant::engine {
 
-// What a checkpoint says of how its text is generated: its generation_config.json.
+// What a checkpoint says of how its text is generated: its generation_config.json, or config.json.
 struct GenerationConfig {
   // As the reference library reads it: without "do_sample": true the temperature is 0 (greedy), and
   // with it top_k is 50 unless the file says otherwise.
@@ -31,8 +31,9 @@ struct GenerationConfig {
   std::optional<int32_t> max_length;  // of prompt and output together
 };
 
-// Reads the contents of generation_config.json; null: the folder has none. End-of-sequence ids are
-// taken from `config_json`, the contents of config.json, where the former has none.
+// Reads the contents of generation_config.json, or if that is null (the folder has none) the same
+// settings from `config_json`, the contents of config.json, where older checkpoints keep them.
+// End-of-sequence ids and the decoder's start are taken from there, too, where the former has none.
 // INVALID_ARGUMENT names file, field, value and limit.
 absl::StatusOr<GenerationConfig> ReadGenerationConfig(const std::string* generation_config_json,
                                                       absl::string_view config_json);

@@ -123,8 +123,8 @@ ABSL_FLAG(
     bool, pin_threads, DEFAULT(engine.pin_threads),
     "Bind each computing thread to a core. Faster, unless other busy processes share these cores.");
 ABSL_FLAG(int, tokenizer_threads, DEFAULT(engine.num_tokenizer_threads),
-          "Threads that turn text into tokens and images into patches, beside those that compute. "
-          "More help with many long texts, and with photographs.");
+          "Threads that turn text into tokens, and as many others that turn images into patches, "
+          "beside those that compute. More help with many long texts, and with photographs.");
 ABSL_FLAG(int32_t, max_batch_tokens, DEFAULT(engine.max_batch_tokens),
           "Tokens computed in one step. More is throughput, fewer is latency; memory for "
           "activations grows with it.");

@@ -228,6 +228,7 @@ absl::StatusOr<std::unique_ptr<ResultReader>> PrepareLabels(ClassifyRequest& req
   auto reader = std::make_unique<InputLabelReader>(model, ScoresOf(request, model),
                                                    request.top_k.value_or(num_labels));
   for (size_t i = 0; i < request.inputs.size(); ++i) {
+    RETURN_IF_ERROR(job.control->Check(absl::Now()));
     int32_t original_tokens = 0;
     absl::StatusOr<EncodeJob::Input> input =
         PrepareLabeled(request.inputs[i], request.truncation, model, original_tokens);

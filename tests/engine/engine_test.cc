@@ -502,6 +502,30 @@ TEST(EngineTest, TokenizesAndDetokenizes) {
   EXPECT_THAT(text, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("-5")));
 }
 
+// A hundred sheets of a megapixel each: a second or more of decoding, with one thread for it.
+TEST(EngineTest, TextsDoNotWaitForImages) {
+  const auto engine =
+      EngineWith({Source("vit", "vit/classifier"), Source("bert", "bert/masked_lm")});
+  ClassifyRequest images;
+  images.model = "vit";
+  images.inputs.assign(100, ImageFile{attendant::testing::ReadFileOrDie(
+                                TestDataPath("../deploy/models/shapes/held_out.jpg"))});
+  absl::Notification classified, filled;
+  engine->Classify(std::move(images), [&](absl::StatusOr<ClassifyResult> result) {
+    EXPECT_OK(result.status());
+    EXPECT_TRUE(filled.HasBeenNotified());
+    classified.Notify();
+  });
+  FillMaskRequest text;
+  text.model = "bert";
+  text.inputs.emplace_back(std::string("the [MASK] eats"));
+  engine->FillMask(std::move(text), [&](absl::StatusOr<FillMaskResult> result) {
+    EXPECT_OK(result.status());
+    filled.Notify();
+  });
+  classified.WaitForNotification();
+}
+
 TEST(EngineTest, BeatsWhileIdle) {
   const auto engine = EngineWith({});
   const absl::Time start = absl::Now();

@@ -651,6 +651,21 @@ TEST(GenerateRunnerTest, TheOutputGoesOnFromTheDecoderPrefix) {
   }
 }
 
+// As BART's <s>, which the decoder has always seen between its start token and the words.
+TEST(GenerateRunnerTest, TheForcedFirstTokenPrecedesTheDecoderPrefix) {
+  World world({}, Hash(256), {.model = Translator()});
+  world.model().generation.constraints.forced_bos_token_id = 7;
+  GenerateRequest request = Prompt("hello");
+  request.max_new_tokens = 4;
+  request.ignore_eos = true;
+  const std::vector<int32_t> begin = Join(Bytes("hello"), {kBos, 7});
+  EXPECT_EQ(world.Run(request)->ids(), Join({7}, world.decoder().Continue(begin, 3)));
+  for (const std::vector<int32_t>& prefix : {std::vector<int32_t>{'x'}, {7, 'x'}}) {
+    request.decoder_prefix = TokenIds(prefix);
+    EXPECT_EQ(world.Run(request)->ids(), world.decoder().Continue(Join(begin, {'x'}), 4));
+  }
+}
+
 TEST(GenerateRunnerTest, TheTargetsTokenizerWritesTheOutput) {
   const auto model = Translator();
   model->description.target_vocab_size = 300;

@@ -23,6 +23,29 @@ TEST(ReadGenerationConfigTest, WithoutAFileOutputIsGreedyAndConfigJsonNamesTheEn
   EXPECT_THAT(config.eos_token_ids, ElementsAre(7));
 }
 
+TEST(ReadGenerationConfigTest, OlderCheckpointsKeepTheirSettingsInConfigJson) {
+  const std::string model = R"({"model_type": "bart", "num_beams": 4, "max_length": 142,
+      "min_length": 56, "no_repeat_ngram_size": 3, "length_penalty": 2.0, "early_stopping": true,
+      "forced_bos_token_id": 0, "forced_eos_token_id": 2, "decoder_start_token_id": 2})";
+  ASSERT_OK_AND_ASSIGN(GenerationConfig config, ReadGenerationConfig(nullptr, model));
+  EXPECT_EQ(config.beam_search.num_beams, 4);
+  EXPECT_EQ(config.beam_search.early_stopping, EarlyStopping::kTrue);
+  EXPECT_FLOAT_EQ(config.beam_search.length_penalty, 2);
+  EXPECT_EQ(config.max_length, 142);
+  EXPECT_EQ(config.min_length, 56);
+  EXPECT_EQ(config.sampling.no_repeat_ngram_size, 3);
+  EXPECT_EQ(config.constraints.forced_bos_token_id, 0);
+  EXPECT_THAT(config.constraints.forced_eos_token_ids, ElementsAre(2));
+  EXPECT_EQ(config.decoder_start_token_id, 2);
+  // Where there is a file of its own, it alone is read.
+  ASSERT_OK_AND_ASSIGN(config, Read("{}", model));
+  EXPECT_EQ(config.beam_search.num_beams, 1);
+  EXPECT_FALSE(config.max_length.has_value());
+  EXPECT_EQ(config.decoder_start_token_id, 2);
+  EXPECT_THAT(ReadGenerationConfig(nullptr, R"({"num_beams": 0})"),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("config.json: num_beams is")));
+}
+
 TEST(ReadGenerationConfigTest, DoSampleBringsTheReferencesDefaults) {
   ASSERT_OK_AND_ASSIGN(auto config, Read(R"({"do_sample": true})"));
   EXPECT_EQ(config.sampling.temperature, 1);
