@@ -1,22 +1,16 @@
 // attendant-server as it is started by its users.
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <cstdio>
-#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/integration/server_program.h"
 #include "tests/integration/serving_fixture.h"
 #include "tests/support/test_data.h"
 
@@ -25,72 +19,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-// A child process, whose output goes to a file.
-class Program {
- public:
-  explicit Program(std::vector<std::string> arguments)
-      : folder_(
-            absl::StrCat(::testing::TempDir(), "/program_test.", getpid(), ".", ++num_started_)) {
-    std::filesystem::create_directories(folder_);
-    arguments.insert(arguments.begin(), ATTENDANT_SERVER);
-    arguments.push_back(absl::StrCat("--port_file=", port_file()));
-    std::vector<char*> argv;
-    for (std::string& argument : arguments) argv.push_back(argument.data());
-    argv.push_back(nullptr);
-    const std::string output = output_file();
-    pid_ = fork();
-    if (pid_ != 0) return;
-    const int fd = open(output.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    dup2(fd, STDOUT_FILENO);
-    dup2(fd, STDERR_FILENO);
-    execv(argv[0], argv.data());
-    _exit(127);
-  }
-  ~Program() {
-    if (pid_ > 0) {
-      kill(pid_, SIGKILL);
-      waitpid(pid_, nullptr, 0);
-    }
-    std::filesystem::remove_all(folder_);
-  }
-
-  void Signal(int signal) { kill(pid_, signal); }
-
-  // The exit status; -1 if it was a signal that ended it.
-  int Wait() {
-    int status = 0;
-    waitpid(pid_, &status, 0);
-    pid_ = 0;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  }
-
-  // "grpc" or "metrics", once the port file is there; 0 if it does not come.
-  int Port(const std::string& name) {
-    const absl::Time give_up = absl::Now() + absl::Seconds(60);
-    while (!std::filesystem::exists(port_file()) && absl::Now() < give_up)
-      absl::SleepFor(absl::Milliseconds(20));
-    if (!std::filesystem::exists(port_file())) return 0;
-    for (absl::string_view line :
-         absl::StrSplit(attendant::testing::ReadFileOrDie(port_file()), '\n')) {
-      int port;
-      if (absl::ConsumePrefix(&line, absl::StrCat(name, "=")) && absl::SimpleAtoi(line, &port))
-        return port;
-    }
-    return 0;
-  }
-
-  std::string Output() { return attendant::testing::ReadFileOrDie(output_file()); }
-
- private:
-  std::string port_file() const { return folder_ + "/ports"; }
-  std::string output_file() const { return folder_ + "/output"; }
-
-  static int num_started_;
-  const std::string folder_;
-  pid_t pid_ = 0;
-};
-int Program::num_started_ = 0;
 
 std::vector<std::string> Flags() {
   return {
@@ -106,7 +34,7 @@ std::vector<std::string> Flags() {
 }
 
 TEST(ProgramTest, ServesUntilSigtermThenDrainsAndExitsZero) {
-  Program program(Flags());
+  ServerProgram program(Flags());
   const int port = program.Port("grpc");
   ASSERT_GT(port, 0) << program.Output();
   EXPECT_THAT(HttpGet(program.Port("metrics"), "/readyz"), HasSubstr("200 OK"));
@@ -135,7 +63,7 @@ TEST(ProgramTest, ServesUntilSigtermThenDrainsAndExitsZero) {
 // The linker leaves out what nobody names: clients by reflection then see a service, and not what
 // it is.
 TEST(ProgramTest, ReflectionDescribesEveryServiceThatItLists) {
-  Program program(Flags());
+  ServerProgram program(Flags());
   const int port = program.Port("grpc");
   ASSERT_GT(port, 0) << program.Output();
   const auto channel =
@@ -156,7 +84,7 @@ TEST(ProgramTest, ReflectionDescribesEveryServiceThatItLists) {
 TEST(ProgramTest, ASecondSignalEndsItAtOnce) {
   std::vector<std::string> flags = Flags();
   flags.push_back("--drain_settle=1h");
-  Program program(flags);
+  ServerProgram program(flags);
   ASSERT_GT(program.Port("grpc"), 0) << program.Output();
   program.Signal(SIGTERM);
   while (!absl::StrContains(program.Output(), "draining")) absl::SleepFor(absl::Milliseconds(10));
@@ -166,19 +94,19 @@ TEST(ProgramTest, ASecondSignalEndsItAtOnce) {
 
 TEST(ProgramTest, BadFlagsAreExplained) {
   {
-    Program program({"--model=a=/x", "--listen=0.0.0.0:1", "--max_requests=0"});
+    ServerProgram program({"--model=a=/x", "--listen=0.0.0.0:1", "--max_requests=0"});
     EXPECT_EQ(program.Wait(), 2);
     EXPECT_THAT(program.Output(),
                 AllOf(HasSubstr("--listen is 0.0.0.0:1"), HasSubstr("--allow_insecure_bind"),
                       HasSubstr("--max_requests is 0; must be at least 1")));
   }
   {
-    Program program({"--kv_cache_bytes=lots"});
+    ServerProgram program({"--kv_cache_bytes=lots"});
     EXPECT_NE(program.Wait(), 0);
     EXPECT_THAT(program.Output(), HasSubstr("\"lots\" is not a number of bytes"));
   }
   {
-    Program program(
+    ServerProgram program(
         {"--model=a=/nowhere/a", "--listen=127.0.0.1:0", "--metrics_listen=127.0.0.1:0"});
     EXPECT_EQ(program.Wait(), 1);
     EXPECT_THAT(program.Output(), AllOf(HasSubstr("cannot load model a"), HasSubstr("/nowhere/a")));
@@ -186,7 +114,7 @@ TEST(ProgramTest, BadFlagsAreExplained) {
 }
 
 TEST(ProgramTest, HelpShowsOurFlags) {
-  Program program({"--help"});
+  ServerProgram program({"--help"});
   program.Wait();
   EXPECT_THAT(program.Output(),
               AllOf(HasSubstr("Serves transformers on the CPU"), HasSubstr("--kv_cache_bytes"),
