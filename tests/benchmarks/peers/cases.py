@@ -108,7 +108,7 @@ def prefill(model):
     )
 
 
-def decode(model, work, bounds, bf16=True):
+def decode(model, work, bounds, bf16=True, more=()):
     """`bounds`: of int8 and of int4."""
     bfloat = (ours(model, work, "bf16"), llama("llama.cpp BF16", model, "BF16", work)) if bf16 else ()
     return Case(
@@ -120,6 +120,7 @@ def decode(model, work, bounds, bf16=True):
             llama("llama.cpp Q8_0", model, "Q8_0", work),
             ours(model, work, "int4"),
             llama("llama.cpp Q4_0", model, "Q4_0", work),
+            *more,
         ),
         (
             *((Target("attendant bf16", ("llama.cpp BF16",), 1.0),) if bf16 else ()),
@@ -193,7 +194,14 @@ CASES = (
     decode("llama15m", "decode:128", (2.0, 2.0)),
     decode("llama110m", "decode:128", (1.4, 1.4)),
     decode("llama1b", "decode:128", (1.1, 1.1)),
-    decode("smollm2", "decode:128", (1.4, 1.4), bf16=False),
+    decode(
+        "smollm2",
+        "decode:128",
+        (1.4, 1.4),
+        bf16=False,
+        # The only one of these files whose vocabulary its reader takes.
+        more=(Contender("openvino-genai Q8_0", "openvino-genai", "smollm2-Q8_0.gguf", "decode:128"),),
+    ),
     decode("llama1b", "decode:32x8x64", (2.5, 2.0), bf16=False),
     bandwidth(),
     products("bertbase", 768, 3072),

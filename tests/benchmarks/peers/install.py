@@ -70,17 +70,20 @@ def inside(*command):
     run(ENTER, "--peers", "env", "OMP_WAIT_POLICY=passive", *command)
 
 
+def is_installed():
+    return (VENV / "complete").exists()
+
+
 def install_peers():
     """The venv, and with it the root that it stands on."""
-    complete = VENV / "complete"
-    if complete.exists():
+    if is_installed():
         return
     say(f"installing the peers in {VENV}; this happens once")
     shutil.rmtree(VENV, ignore_errors=True)
     # torch and transformers, which have no small packages on the index, are seen from the venv.
     inside(DEBIAN_PYTHON, "-m", "venv", "--system-site-packages", VENV)
     inside(VENV_PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-r", REQUIREMENTS)
-    complete.touch()
+    (VENV / "complete").touch()
     for old in FOLDER.glob("venv-*"):
         if old != VENV:
             shutil.rmtree(old)
@@ -140,12 +143,15 @@ def make_model(name):
 
 def install(cases):
     """All that `cases` need."""
-    contenders = [contender for case in cases for contender in case.contenders]
+    models = dict.fromkeys(contender.model for case in cases for contender in case.contenders if contender.model)
+    missing = [name for name in models if not path_of(name).exists()]
+    if is_installed() and not missing:
+        return
     MODELS.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         install_peers()
-        for name in dict.fromkeys(contender.model for contender in contenders if contender.model):
+        for name in missing:
             make_model(name)
 
 

@@ -51,7 +51,7 @@ def measure(case, contender, turn, settings):
     start, busy, own = time.monotonic(), busy_seconds(settings.cpus), own_seconds()
     # A group of its own, so that nothing of it outlives it.
     process = subprocess.Popen(command_of(contender, settings), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+                               stderr=subprocess.PIPE, text=True, preexec_fn=os.setpgrp)
     try:
         output, errors = process.communicate(timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
