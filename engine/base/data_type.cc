@@ -20,6 +20,7 @@ size_t SizeOf(DataType dtype) {
     case DataType::kInt64:
       return 8;
     case DataType::kBinary:
+    case DataType::kInt4:
       break;
   }
   LOG(FATAL) << "data type " << DataTypeName(dtype) << " has no element size";
@@ -45,6 +46,8 @@ absl::string_view DataTypeName(DataType dtype) {
       return "bool";
     case DataType::kBinary:
       return "binary";
+    case DataType::kInt4:
+      return "i4";
   }
   return "unknown";
 }

@@ -19,12 +19,13 @@ enum class DataType : uint8_t {
   kInt64,
   kBool,    // one byte, 0 or 1
   kBinary,  // one bit a value, packed most-significant-bit first; embeddings only
+  kInt4,    // two to a byte; weights only
 };
 
-// Bytes of one element. kBinary has no such size; asking is a defect.
+// Bytes of one element. kBinary and kInt4 have no such size; asking is a defect.
 size_t SizeOf(DataType dtype);
 
-// "f32", "f16", "bf16", "i8", "u8", "i32", "i64", "bool", "binary".
+// "f32", "f16", "bf16", "i8", "u8", "i32", "i64", "bool", "binary", "i4".
 absl::string_view DataTypeName(DataType dtype);
 
 }  // namespace attendant::engine

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "absl/log/check.h"
 #include "engine/kernels/parallel.h"
@@ -84,13 +85,21 @@ EmbeddingTable::EmbeddingTable(ConstMatrix table, DataType dtype)
   }
 }
 
+EmbeddingTable::EmbeddingTable(std::shared_ptr<const QuantizedWeights> weights, float factor)
+    : quantized_(std::move(weights)),
+      factor_(factor),
+      num_rows_(quantized_->out_features()),
+      size_(quantized_->in_features()) {}
+
 void EmbeddingTable::Gather(KernelContext& context, absl::Span<const int32_t> ids,
                             Matrix out) const {
+  if (quantized_ != nullptr) return quantized_->Gather(context, ids, factor_, /*add=*/false, out);
   GatherRows(context, buffer_.data(), dtype_, size_, ids, /*add=*/false, out);
 }
 
 void EmbeddingTable::GatherAdd(KernelContext& context, absl::Span<const int32_t> ids,
                                Matrix out) const {
+  if (quantized_ != nullptr) return quantized_->Gather(context, ids, factor_, /*add=*/true, out);
   GatherRows(context, buffer_.data(), dtype_, size_, ids, /*add=*/true, out);
 }
 

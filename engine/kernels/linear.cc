@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <compare>
-#include <cstring>
 #include <map>
 #include <utility>
 
@@ -12,6 +11,7 @@
 #include "engine/base/status_macros.h"
 #include "engine/kernels/onednn.h"
 #include "engine/kernels/round_to_bfloat16.h"
+#include "engine/kernels/row_product.h"
 
 namespace attendant::engine {
 namespace {
@@ -49,6 +49,11 @@ struct Linear::Packed {
   // those last used are kept.
   static constexpr size_t kMaxMatmuls = 64;
 
+  // Everything but the weights.
+  static absl::StatusOr<std::unique_ptr<Packed>> Create(int64_t out_features, int64_t in_features,
+                                                        absl::Span<const float> bias,
+                                                        const LinearOptions& options);
+
   // Activations are converted when products are not in float.
   bool rounds_input() const { return shape.dtype == DataType::kBFloat16; }
 
@@ -61,10 +66,13 @@ struct Linear::Packed {
   absl::StatusOr<Matmul*> GetMatmul(KernelContext& context, const Key& key);
   void Apply(KernelContext& context, ConstMatrix x, Matrix y, bool add);
   void ApplyPiece(KernelContext& context, ConstMatrix x, Matrix y, bool add);
+  void ApplyRows(KernelContext& context, ConstMatrix x, Matrix y, bool add);
+  const float* bias_data() const { return reinterpret_cast<const float*>(bias.data()); }
 
-  MatmulShape shape;  // but for rows, strides and add
+  MatmulShape shape;                                  // but for rows, strides and add
+  std::shared_ptr<const QuantizedWeights> quantized;  // or null, and then
   PackedWeights weights;
-  AlignedBuffer bias;
+  AlignedBuffer bias;  // padded with zeros to a multiple of 16 values
   std::string implementation;
   bool uses_reference_code = false;
   std::map<Key, Entry> matmuls;
@@ -102,6 +110,12 @@ void Linear::Packed::Apply(KernelContext& context, ConstMatrix x, Matrix y, bool
   DCHECK_EQ(x.cols, shape.in_features);
   DCHECK_EQ(y.cols, shape.out_features);
   DCHECK_EQ(x.rows, y.rows);
+  if (quantized != nullptr) {
+    quantized->Multiply(context, x,
+                        {.bias = bias_data(), .activation = shape.activation, .add = add}, y);
+    return;
+  }
+  if (x.rows <= kMaxProductRows && weights.panel_width > 0) return ApplyRows(context, x, y, add);
   for (int64_t row = 0; row < x.rows;) {
     const int64_t rows = NextPiece(x.rows - row);
     ApplyPiece(context, x.Rows(row, rows), y.Rows(row, rows), add);
@@ -123,37 +137,91 @@ void Linear::Packed::ApplyPiece(KernelContext& context, ConstMatrix x, Matrix y,
     RoundToBFloat16(context, x, rounded);
     input = rounded;
   }
-  (*matmul)->Execute(context.onednn(), input, weights.buffer.data(),
-                     reinterpret_cast<const float*>(bias.data()), y.data, scratch);
+  (*matmul)->Execute(context.onednn(), input, weights.buffer.data(), bias_data(), y.data, scratch);
+}
+
+// Few rows: what counts is how fast weights are read, which oneDNN does at some 80 %.
+void Linear::Packed::ApplyRows(KernelContext& context, ConstMatrix x, Matrix y, bool add) {
+  const void* input = x.data;
+  int64_t stride = x.stride;
+  if (rounds_input()) {
+    auto* rounded =
+        reinterpret_cast<uint16_t*>(context.Scratch(x.rows * x.cols * sizeof(uint16_t)));
+    RoundToBFloat16(context, x, rounded);
+    input = rounded;
+    stride = x.cols;
+  }
+  MultiplyRows(context,
+               {.dtype = shape.dtype,
+                .data = weights.buffer.data(),
+                .in_features = shape.in_features,
+                .out_features = shape.out_features,
+                .panel_width = weights.panel_width,
+                .panel_stride = weights.panel_stride},
+               input, stride, bias_data(), shape.activation, add, y);
+}
+
+DataType DefaultDataType() {
+  return CpuMultipliesBFloat16() ? DataType::kBFloat16 : DataType::kFloat32;
+}
+
+DataType ActivationType(DataType weights) {
+  return weights == DataType::kInt8 || weights == DataType::kInt4 ? DefaultDataType() : weights;
+}
+
+absl::StatusOr<std::unique_ptr<Linear::Packed>> Linear::Packed::Create(
+    int64_t out_features, int64_t in_features, absl::Span<const float> bias,
+    const LinearOptions& options) {
+  if (out_features < 1 || in_features < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a linear layer of ", in_features, " x ", out_features, " features"));
+  }
+  if (!bias.empty() && static_cast<int64_t>(bias.size()) != out_features) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a bias of ", bias.size(), " values for ", out_features, " output features"));
+  }
+  auto packed = std::make_unique<Packed>();
+  packed->shape = {.rows = kRowsToPackFor,
+                   .in_features = in_features,
+                   .out_features = out_features,
+                   .x_stride = in_features,
+                   .y_stride = out_features,
+                   .dtype = options.dtype,
+                   .has_bias = !bias.empty(),
+                   .activation = options.activation};
+  if (!bias.empty()) {
+    const size_t padded = (bias.size() + 15) / 16 * 16;
+    packed->bias = AlignedBuffer(padded * sizeof(float));
+    auto* values = reinterpret_cast<float*>(packed->bias.data());
+    std::copy(bias.begin(), bias.end(), values);
+    std::fill(values + bias.size(), values + padded, 0.0f);
+  }
+  return packed;
+}
+
+absl::StatusOr<Linear> Linear::Create(std::shared_ptr<const QuantizedWeights> weight,
+                                      absl::Span<const float> bias, const LinearOptions& options) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Packed> packed,
+                   Packed::Create(weight->out_features(), weight->in_features(), bias, options));
+  packed->shape.dtype = weight->bits() == 8 ? DataType::kInt8 : DataType::kInt4;
+  packed->implementation = weight->implementation();
+  packed->quantized = std::move(weight);
+  return Linear(std::move(packed));
 }
 
 absl::StatusOr<Linear> Linear::Create(KernelContext& context, ConstMatrix weight,
                                       absl::Span<const float> bias, const LinearOptions& options) {
-  if (weight.rows < 1 || weight.cols < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a linear layer of ", weight.cols, " x ", weight.rows, " features"));
-  }
-  if (!bias.empty() && bias.size() != weight.rows) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a bias of ", bias.size(), " values for ", weight.rows, " output features"));
+  ASSIGN_OR_RETURN(std::unique_ptr<Packed> packed,
+                   Packed::Create(weight.rows, weight.cols, bias, options));
+  if (options.dtype == DataType::kInt8 || options.dtype == DataType::kInt4) {
+    ASSIGN_OR_RETURN(const QuantizedMatrix matrix,
+                     Quantize(context, weight, options.dtype == DataType::kInt8 ? 8 : 4));
+    return Create(std::make_shared<QuantizedWeights>(context, matrix), bias, options);
   }
   // What oneDNN has for bfloat16 where the machine has no instructions for it is reference code as
   // soon as there are strides or a sum.
-  const DataType dtype = CpuMultipliesBFloat16() ? options.dtype : DataType::kFloat32;
-  auto packed = std::make_unique<Packed>();
-  packed->shape = {.rows = kRowsToPackFor,
-                   .in_features = weight.cols,
-                   .out_features = weight.rows,
-                   .x_stride = weight.cols,
-                   .y_stride = weight.rows,
-                   .dtype = dtype,
-                   .has_bias = !bias.empty(),
-                   .activation = options.activation};
+  if (!CpuMultipliesBFloat16()) packed->shape.dtype = DataType::kFloat32;
   ASSIGN_OR_RETURN(packed->weights, PackWeights(context.onednn(), packed->shape, weight));
-  if (!bias.empty()) {
-    packed->bias = AlignedBuffer(bias.size() * sizeof(float));
-    std::memcpy(packed->bias.data(), bias.data(), bias.size() * sizeof(float));
-  }
   // One row and several may have different kernels; whatever is wrong with either is found now.
   for (const int64_t rows : {int64_t{1}, kRowsToPackFor}) {
     for (const bool add : {true, false}) {
@@ -183,6 +251,7 @@ void Linear::ApplyAdd(KernelContext& context, ConstMatrix x, Matrix y) const {
 }
 
 void Linear::Prepare(KernelContext& context, int64_t num_rows, bool add) const {
+  if (packed_->quantized != nullptr) return;
   while (num_rows > 0) {
     const int64_t rows = NextPiece(num_rows);
     CHECK_OK(packed_->GetMatmul(context, {rows, in_features(), out_features(), add}).status());
@@ -193,7 +262,9 @@ void Linear::Prepare(KernelContext& context, int64_t num_rows, bool add) const {
 int64_t Linear::in_features() const { return packed_->shape.in_features; }
 int64_t Linear::out_features() const { return packed_->shape.out_features; }
 size_t Linear::packed_bytes() const {
-  return packed_->weights.buffer.size_bytes() + packed_->bias.size_bytes();
+  const size_t weight_bytes = packed_->quantized != nullptr ? packed_->quantized->size_bytes()
+                                                            : packed_->weights.buffer.size_bytes();
+  return weight_bytes + packed_->bias.size_bytes();
 }
 const std::string& Linear::implementation() const { return packed_->implementation; }
 bool Linear::uses_reference_code() const { return packed_->uses_reference_code; }

@@ -12,13 +12,22 @@
 #include "engine/base/tensor.h"
 #include "engine/kernels/activation.h"
 #include "engine/kernels/kernel_context.h"
+#include "engine/kernels/quantized_weights.h"
 
 namespace attendant::engine {
 
+// The faster of kFloat32 and kBFloat16 on this machine.
+DataType DefaultDataType();
+
+// What the parts of a model that are not weights - attention, the cache - are computed and kept in
+// where its weights are of `weights`: the same, or DefaultDataType() for integers.
+DataType ActivationType(DataType weights);
+
 struct LinearOptions {
-  // What weights are stored and multiplied in; sums are float. kFloat32 or kBFloat16 (activations
-  // are then rounded to bfloat16 on their way in, as well), which is taken for kFloat32 on a
-  // machine that does not multiply bfloat16.
+  // What weights are stored and multiplied in; sums are float. kFloat32; kBFloat16 (activations are
+  // then rounded to bfloat16 on their way in, as well), which is taken for kFloat32 on a machine
+  // that does not multiply bfloat16; kInt8 or kInt4, with a scale for every 32 weights of an
+  // output, and activations rounded to 8 bits (quantized_weights.h).
   DataType dtype = DataType::kFloat32;
 
   // Applied to the sum, bias included.
@@ -33,8 +42,12 @@ struct LinearOptions {
 class Linear {
  public:
   // weight [out_features, in_features], as checkpoints store it; bias [out_features] or empty. Both
-  // are copied. INVALID_ARGUMENT if a dimension is 0 or the bias does not match.
+  // are copied. INVALID_ARGUMENT if a dimension is 0, the bias does not match, or a weight is too
+  // large for its type.
   static absl::StatusOr<Linear> Create(KernelContext& context, ConstMatrix weight,
+                                       absl::Span<const float> bias, const LinearOptions& options);
+  // The same with weights that are packed already, and may be shared; they decide the type.
+  static absl::StatusOr<Linear> Create(std::shared_ptr<const QuantizedWeights> weight,
                                        absl::Span<const float> bias, const LinearOptions& options);
 
   Linear();
@@ -56,7 +69,7 @@ class Linear {
   int64_t out_features() const;
   size_t packed_bytes() const;
 
-  // oneDNN's name for the kernel that was chosen, "brg_matmul:avx512_core_bf16".
+  // The kernel that was chosen: oneDNN's name, "brg_matmul:avx512_core_bf16", or our own.
   const std::string& implementation() const;
   // Whether oneDNN fell to reference code, slow beyond use, for some number of rows until now.
   bool uses_reference_code() const;

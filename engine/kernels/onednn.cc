@@ -68,6 +68,23 @@ dnnl::matmul::primitive_desc Describe(Onednn& onednn, const MatmulShape& shape,
                                       /*allow_empty=*/true);
 }
 
+// Sets the fields of `packed` that describe panels, if its layout is one.
+void DescribePanels(const MatmulShape& shape, PackedWeights& packed) {
+  const memory::desc& layout = packed.layout;
+  const memory::dims blocks = layout.get_inner_blks(), axes = layout.get_inner_idxs();
+  const bool paired = shape.dtype == DataType::kBFloat16;
+  // Rows (axis 0) of a block, the panel's outputs (axis 1), and in bfloat16 the pair.
+  if (layout.get_format_kind() != memory::format_kind::blocked) return;
+  if (paired && shape.in_features % 2 != 0) return;
+  if (paired ? axes != memory::dims{0, 1, 0} || blocks[2] != 2 : axes != memory::dims{0, 1}) return;
+  const int64_t width = blocks[1];
+  const int64_t block_values = blocks[0] * width * (paired ? 2 : 1);
+  const memory::dims strides = layout.get_strides();
+  if (width % 16 != 0 || width > 64 || strides[0] != block_values) return;
+  packed.panel_width = width;
+  packed.panel_stride = strides[1];
+}
+
 }  // namespace
 
 Onednn::Onednn() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {
@@ -83,6 +100,12 @@ bool Onednn::MultipliesBFloat16() {
   return (has & wanted) == wanted;
 }
 
+bool Onednn::HasTiles() {
+  const auto has = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  const auto wanted = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_amx);
+  return (has & wanted) == wanted;
+}
+
 absl::StatusOr<PackedWeights> PackWeights(Onednn& onednn, const MatmulShape& shape,
                                           ConstMatrix weight) {
   try {
@@ -93,8 +116,9 @@ absl::StatusOr<PackedWeights> PackWeights(Onednn& onednn, const MatmulShape& sha
         absl::string_view(description.impl_info_str()).find("ref") != absl::string_view::npos) {
       return absl::UnimplementedError(absl::StrCat("oneDNN has no fast ", ShapeName(shape)));
     }
-    PackedWeights packed{description.weights_desc(),
-                         AlignedBuffer(description.weights_desc().get_size())};
+    PackedWeights packed{.layout = description.weights_desc(),
+                         .buffer = AlignedBuffer(description.weights_desc().get_size())};
+    DescribePanels(shape, packed);
     memory from({dims, memory::data_type::f32, memory::dims{1, weight.stride}}, onednn.engine(),
                 const_cast<float*>(weight.data));
     memory to(packed.layout, onednn.engine(), packed.buffer.data());

@@ -22,6 +22,8 @@ class Onednn {
   Onednn();
 
   static bool MultipliesBFloat16();
+  // Whether it does so in matrix registers (AMX).
+  static bool HasTiles();
 
   const dnnl::engine& engine() const { return engine_; }
   const dnnl::stream& stream() const { return stream_; }
@@ -49,6 +51,12 @@ struct MatmulShape {
 struct PackedWeights {
   dnnl::memory::desc layout;
   AlignedBuffer buffer;
+
+  // The layout, where it is panels of so many outputs (16, 32, 48 or 64), each
+  // [in_features][panel_width] without gaps, or in bfloat16 [in_features / 2][panel_width][2]; else
+  // 0.
+  int64_t panel_width = 0;
+  int64_t panel_stride = 0;  // values from one panel to the next
 };
 
 // Packs weight [out_features, in_features] as the matmul of `shape` likes it. UNIMPLEMENTED if this

@@ -116,6 +116,39 @@ void Multiply(ConstMatrix a, ConstMatrix b, Matrix c) {
   }
 }
 
+void Dequantize(const QuantizedMatrix& matrix, Matrix out) {
+  for (int64_t row = 0; row < matrix.rows; ++row) {
+    for (int64_t col = 0; col < matrix.cols; ++col) {
+      const int64_t group = row * matrix.num_groups() + col / kQuantizationGroup;
+      const int q = matrix.quants[row * matrix.cols + col];
+      const double scale = Float16ToFloat(matrix.scales[group]);
+      const double minimum = matrix.has_minimums() ? Float16ToFloat(matrix.minimums[group]) : 0.0;
+      out.row(row)[col] = static_cast<float>(scale * (q - matrix.offset()) + minimum);
+    }
+  }
+}
+
+void RoundInGroups(ConstMatrix x, Matrix out) {
+  for (int64_t row = 0; row < x.rows; ++row) {
+    for (int64_t first = 0; first < x.cols; first += kQuantizationGroup) {
+      const int64_t end = std::min(x.cols, first + kQuantizationGroup);
+      float magnitude = 0;
+      bool finite = true;
+      for (int64_t col = first; col < end; ++col) {
+        finite = finite && std::isfinite(x.row(row)[col]);
+        magnitude = std::max(magnitude, std::abs(x.row(row)[col]));
+      }
+      for (int64_t col = first; col < end; ++col) {
+        // In float, as the kernel has it: a value in the middle goes the same way.
+        const float rounded = std::nearbyint(x.row(row)[col] * (127.0f / magnitude));
+        out.row(row)[col] = !finite              ? std::numeric_limits<float>::quiet_NaN()
+                            : magnitude < 1e-30f ? 0.0f
+                                                 : rounded * (magnitude / 127.0f);
+      }
+    }
+  }
+}
+
 void GatedActivation(ConstMatrix gate_up, Activation activation, Matrix out) {
   for (int64_t row = 0; row < out.rows; ++row) {
     for (int64_t j = 0; j < out.cols; ++j) {

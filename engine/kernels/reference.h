@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
+#include "engine/base/quantized_matrix.h"
 #include "engine/base/tensor.h"
 #include "engine/kernels/activation.h"
 #include "engine/kernels/attention.h"
@@ -22,6 +23,12 @@ void LinearAdd(ConstMatrix weight, absl::Span<const float> bias, Activation acti
                ConstMatrix x, Matrix y);
 
 void Multiply(ConstMatrix a, ConstMatrix b, Matrix c);
+
+// What the matrix stands for.
+void Dequantize(const QuantizedMatrix& matrix, Matrix out);
+// What QuantizedWeights makes of its input: every 32 values of a row are integers times their
+// greatest magnitude / 127; NaN if one of them is not finite. `out` may be x.
+void RoundInGroups(ConstMatrix x, Matrix out);
 
 void GatedActivation(ConstMatrix gate_up, Activation activation, Matrix out);
 void Tanh(Matrix x);

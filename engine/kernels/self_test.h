@@ -7,9 +7,11 @@
 
 namespace attendant::engine {
 
-// Compares the kernels that a model in `dtype` (kFloat32 or kBFloat16) uses with plain loops, on
-// small random data, in some tens of milliseconds: a library or a machine that multiplies wrongly
-// is found before it answers anybody. INTERNAL, naming kernel, shape and difference.
+// Compares the kernels that a model with weights in `dtype` (kFloat32, kBFloat16, kInt8 or kInt4)
+// uses with plain loops, on small random data, in some tens of milliseconds: a library or a machine
+// that multiplies wrongly is found before it answers anybody. For integers, the linear layers
+// alone: the rest of such a model is in ActivationType. INTERNAL, naming kernel, shape and
+// difference.
 absl::Status RunKernelSelfTest(KernelContext& context, DataType dtype);
 
 }  // namespace attendant::engine

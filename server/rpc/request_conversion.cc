@@ -76,6 +76,8 @@ v1::DataType DataTypeToMessage(engine::DataType dtype) {
       return v1::DATA_TYPE_BOOL;
     case engine::DataType::kBinary:
       return v1::DATA_TYPE_BINARY;
+    case engine::DataType::kInt4:
+      return v1::DATA_TYPE_INT4;
   }
   return v1::DATA_TYPE_UNSPECIFIED;
 }
@@ -702,6 +704,9 @@ absl::StatusOr<engine::Tensor> TensorFromMessage(v1::Tensor& message, absl::stri
   if (!dtype.has_value()) {
     if (message.dtype() == v1::DATA_TYPE_UNSPECIFIED)
       return InvalidField(Join(path, "dtype"), "is not set");
+    if (message.dtype() == v1::DATA_TYPE_INT4) {
+      return InvalidField(Join(path, "dtype"), "is DATA_TYPE_INT4, which only weights have");
+    }
     return UnknownEnum(Join(path, "dtype"), message.dtype());
   }
   if (*dtype == engine::DataType::kBinary) {

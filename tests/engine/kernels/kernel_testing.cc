@@ -24,14 +24,17 @@ void WithOneThread(const std::function<void(KernelContext&)>& body) {
   omp_set_num_threads(TestContext().num_threads());
 }
 
-void ForEachTarget(const std::function<void()>& body) {
-  constexpr int64_t kCompiled[] = {HWY_SSE2, HWY_AVX2, HWY_AVX3};
-  for (const int64_t target : kCompiled) {
+void ForEachTarget(const std::function<void()>& body, bool with_products) {
+  std::vector<int64_t> targets = {HWY_SSE2, HWY_AVX2, HWY_AVX3};
+  if (with_products) targets.insert(targets.end(), {HWY_AVX3_DL, HWY_AVX3_ZEN4, HWY_AVX3_SPR});
+  for (const int64_t target : targets) {
     hwy::SetSupportedTargetsForTest(0);
     if ((hwy::SupportedTargets() & target) == 0) continue;
     SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(target);
+    // Of two sets the better has the lower bit.
+    const int64_t up_to_it = hwy::SupportedTargets() & ~(target - 1);
+    hwy::SetSupportedTargetsForTest(up_to_it);
+    hwy::GetChosenTarget().Update(up_to_it);
     body();
   }
   hwy::SetSupportedTargetsForTest(0);

@@ -18,9 +18,10 @@ KernelContext& TestContext();
 // The same with one thread; made anew, as there is one OpenMP team.
 void WithOneThread(const std::function<void(KernelContext&)>& body);
 
-// Runs `body` once for each vector instruction set that our kernels have code for and this machine
-// runs.
-void ForEachTarget(const std::function<void()>& body);
+// Runs `body` as if on machines of one vector instruction set after the other: those that all our
+// kernels have code for and this machine runs; with `with_products` also those that only kernels
+// that multiply bytes and bfloat16 know.
+void ForEachTarget(const std::function<void()>& body, bool with_products = false);
 
 // A matrix of random values in [-1, 1), rows `stride` apart and off any alignment, with NaN in the
 // gaps so that a kernel that reads or writes them is found. Always the same for the same sizes and

@@ -1,5 +1,6 @@
 #include "engine/kernels/linear.h"
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -25,12 +26,34 @@ struct LinearCase {
 
 class LinearTest : public ::testing::TestWithParam<DataType> {
  protected:
+  static int Bits() {
+    return GetParam() == DataType::kInt8 ? 8 : GetParam() == DataType::kInt4 ? 4 : 0;
+  }
+  // To values that stay what they are in the layer's type.
+  static void RoundWeight(TestMatrix& weight) {
+    weight.Round(GetParam());
+    if (Bits() == 0) return;
+    const auto quantized = Quantize(TestContext(), weight, Bits());
+    ASSERT_OK(quantized);
+    reference::Dequantize(*quantized, weight);
+  }
+  static void RoundInput(TestMatrix& x) {
+    x.Round(GetParam());
+    if (Bits() != 0) reference::RoundInGroups(x, x);
+  }
+  // Many rows may be multiplied in bfloat16, both factors rounded by up to 2^-9: independent errors
+  // of products below 1, of whose sum this is eight standard deviations.
+  static double RoundingTolerance(const LinearCase& c) {
+    if (Bits() == 0 || c.rows <= QuantizedWeights::kMaxIntegerRows) return 0;
+    return 8 * 0x1p-9 * std::sqrt(static_cast<double>(c.inputs));
+  }
+
   void Check(const LinearCase& c) {
     SCOPED_TRACE(absl::StrCat(c.rows, " x ", c.inputs, " x ", c.outputs, ", activation ",
                               c.activation, ", bias ", c.bias, ", gap ", c.gap));
     TestMatrix weight(c.outputs, c.inputs, 2), x(c.rows, c.inputs, 3, c.gap);
-    weight.Round(GetParam());
-    x.Round(GetParam());
+    RoundWeight(weight);
+    RoundInput(x);
     std::vector<float> bias(c.bias ? c.outputs : 0);
     for (size_t i = 0; i < bias.size(); ++i) bias[i] = 0.01f * i - 0.5f;
     const LinearOptions options{.dtype = GetParam(), .activation = c.activation, .strict = true};
@@ -39,9 +62,9 @@ class LinearTest : public ::testing::TestWithParam<DataType> {
     EXPECT_EQ(linear.out_features(), c.outputs);
 
     TestMatrix got(c.rows, c.outputs, 4, c.gap), want(c.rows, c.outputs, 4, c.gap);
-    // The products are exact in both types (bfloat16 inputs are rounded already), the sums are
-    // float; the activations of oneDNN are good to about 1e-6.
-    const double tolerance = SumTolerance(c.inputs) + 4e-6;
+    // The products are exact in all types (inputs are rounded already), the sums are float;
+    // activations are good to about 1e-6.
+    const double tolerance = SumTolerance(c.inputs) + RoundingTolerance(c) + 4e-6;
     linear.Apply(TestContext(), x, got);
     reference::Linear(weight, bias, c.activation, x, want);
     EXPECT_TRUE(AllNear(got, want, tolerance));
@@ -59,6 +82,18 @@ TEST_P(LinearTest, EqualsPlainLoopsForAwkwardShapes) {
       for (const int64_t outputs : {1, 15, 65}) Check({rows, inputs, outputs});
     }
   }
+}
+
+// Few rows are multiplied by our own code.
+TEST_P(LinearTest, EqualsPlainLoopsOnEveryTarget) {
+  ForEachTarget(
+      [&] {
+        for (const int64_t rows : {1, 3, 4}) {
+          Check({rows, 70, 130, Activation::kSilu, true, 3});
+          Check({rows, 32, 16, Activation::kNone, false});
+        }
+      },
+      /*with_products=*/true);
 }
 
 TEST_P(LinearTest, EqualsPlainLoopsForEveryActivation) {
@@ -93,12 +128,14 @@ TEST_P(LinearTest, GivesARowAloneWhatItGivesInABatch) {
   const TestMatrix weight(72, 96, 2), x(200, 96, 3);
   ASSERT_OK_AND_ASSIGN(const Linear linear,
                        Linear::Create(TestContext(), weight, {}, {.dtype = GetParam()}));
+  // Rows of which there are many may be rounded once more.
+  const double tolerance = SumTolerance(96) + RoundingTolerance({.rows = 200, .inputs = 96});
   TestMatrix together(200, 72), alone(200, 72);
   linear.Apply(TestContext(), x, together);
   for (int64_t row = 0; row < 200; ++row) {
     linear.Apply(TestContext(), x.view().Rows(row, 1), alone.view().Rows(row, 1));
   }
-  EXPECT_TRUE(AllNear(together, alone, SumTolerance(96)));
+  EXPECT_TRUE(AllNear(together, alone, tolerance));
 }
 
 TEST_P(LinearTest, RoundsInputToItsType) {
@@ -117,6 +154,17 @@ TEST_P(LinearTest, RoundsInputToItsType) {
   }
 }
 
+TEST_P(LinearTest, RefusesWeightsThatItsTypeCannotHold) {
+  TestMatrix weight(3, 40);
+  weight(1, 35) = 1e30f;
+  const auto linear = Linear::Create(TestContext(), weight, {}, {.dtype = GetParam()});
+  if (Bits() == 0) {
+    EXPECT_OK(linear);
+  } else {
+    EXPECT_THAT(linear.status(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("beyond")));
+  }
+}
+
 TEST_P(LinearTest, RefusesEmptyLayersAndWrongBiases) {
   const TestMatrix weight(3, 4);
   const std::vector<float> bias(2);
@@ -131,12 +179,17 @@ TEST_P(LinearTest, PacksWeightsWithoutACopyBesides) {
   const TestMatrix weight(256, 512);
   ASSERT_OK_AND_ASSIGN(const Linear linear,
                        Linear::Create(TestContext(), weight, {}, {.dtype = GetParam()}));
-  const bool half = GetParam() == DataType::kBFloat16 && CpuMultipliesBFloat16();
-  EXPECT_EQ(linear.packed_bytes(), 256 * 512 * (half ? 2 : 4));
+  // Groups of 32 have a scale of 2 bytes.
+  const size_t group_bytes = GetParam() == DataType::kInt4                                  ? 16 + 2
+                             : GetParam() == DataType::kInt8                                ? 32 + 2
+                             : GetParam() == DataType::kBFloat16 && CpuMultipliesBFloat16() ? 64
+                                                                                            : 128;
+  EXPECT_EQ(linear.packed_bytes(), 256 * 512 / 32 * group_bytes);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, LinearTest,
-                         ::testing::Values(DataType::kFloat32, DataType::kBFloat16),
+                         ::testing::Values(DataType::kFloat32, DataType::kBFloat16, DataType::kInt8,
+                                           DataType::kInt4),
                          [](const auto& info) { return std::string(DataTypeName(info.param)); });
 
 }  // namespace

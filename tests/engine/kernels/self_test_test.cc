@@ -10,6 +10,8 @@ namespace {
 TEST(SelfTestTest, PassesHere) {
   EXPECT_OK(RunKernelSelfTest(TestContext(), DataType::kFloat32));
   EXPECT_OK(RunKernelSelfTest(TestContext(), DataType::kBFloat16));
+  EXPECT_OK(RunKernelSelfTest(TestContext(), DataType::kInt8));
+  EXPECT_OK(RunKernelSelfTest(TestContext(), DataType::kInt4));
 }
 
 }  // namespace

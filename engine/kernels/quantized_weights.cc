@@ -1,0 +1,747 @@
+#include "engine/kernels/quantized_weights.h"
+
+// This file gains from the later levels of AVX-512, which have an instruction for what it does,
+// products of bytes, summed four by four; the first level has not.
+#undef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3 | HWY_AVX3_ZEN4 | HWY_AVX3_SPR)
+#define HWY_WANT_AVX3_DL
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "absl/log/check.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/float_conversion.h"
+#include "engine/kernels/block_product.h"
+#include "engine/kernels/onednn.h"
+#include "engine/kernels/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/kernels/quantized_weights.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+// After foreach_target.h.
+#include "engine/kernels/activation-inl.h"
+#include "engine/kernels/simd-inl.h"
+#include "engine/kernels/unroll-inl.h"
+#include "hwy/highway.h"
+
+#ifndef ATTENDANT_ENGINE_KERNELS_QUANTIZED_WEIGHTS_CC_
+#define ATTENDANT_ENGINE_KERNELS_QUANTIZED_WEIGHTS_CC_
+namespace attendant::engine {
+namespace {
+
+constexpr int64_t kGroup = kQuantizationGroup;
+constexpr int64_t kPanel = 16;
+
+// Rows of input, rounded to 8 bits.
+struct RoundedRows {
+  int64_t num_groups = 0;
+  int8_t* values = nullptr;  // [rows, num_groups * 32], zeros behind the last
+  float* scales = nullptr;   // [rows, num_groups]
+  int32_t* sums = nullptr;   // [rows, num_groups]: of a group's values
+
+  int8_t* row_values(int64_t row) const { return values + row * num_groups * kGroup; }
+  float* row_scales(int64_t row) const { return scales + row * num_groups; }
+  int32_t* row_sums(int64_t row) const { return sums + row * num_groups; }
+};
+
+// What one product's tiles have in common.
+struct Product {
+  const std::byte* panels;
+  size_t panel_bytes;
+  int bits;
+  int offset;
+  bool has_minimums;
+  int64_t num_groups;
+  RoundedRows x;
+  QuantizedWeights::Epilogue epilogue;
+  Matrix y;
+
+  size_t group_bytes() const { return kGroup * kPanel * bits / 8; }
+  const std::byte* panel(int64_t index) const { return panels + index * panel_bytes; }
+  // [num_groups][16] of a panel.
+  const uint16_t* scales(int64_t index) const {
+    return reinterpret_cast<const uint16_t*>(panel(index) + num_groups * group_bytes());
+  }
+  const uint16_t* minimums(int64_t index) const { return scales(index) + num_groups * kPanel; }
+};
+
+// Rows whose sums wait in a thread's memory while the weights that they share are in its cache.
+constexpr int64_t kRowsTogether = 64;
+constexpr int64_t kMaxTilePanels = 4;
+// Groups of a tile's weights that stay in the first cache for all of those rows.
+constexpr int64_t kGroupsTogether = 8;
+
+constexpr size_t kSumsBytes = kRowsTogether * kMaxTilePanels * kPanel * sizeof(float);
+
+}  // namespace
+}  // namespace attendant::engine
+#endif  // ATTENDANT_ENGINE_KERNELS_QUANTIZED_WEIGHTS_CC_
+
+HWY_BEFORE_NAMESPACE();
+namespace attendant::engine {
+namespace HWY_NAMESPACE {
+namespace {
+
+using Ints = hn::Rebind<int32_t, Floats>;
+using IntVec = hn::Vec<Ints>;
+using Bytes = hn::Repartition<uint8_t, Floats>;
+using ByteVec = hn::Vec<Bytes>;
+using SignedBytes = hn::Repartition<int8_t, Floats>;
+using SignedByteVec = hn::Vec<SignedBytes>;
+
+constexpr size_t kLanes = hn::MaxLanes(Floats());  // output features of a vector
+static_assert(kLanes <= kPanel);
+constexpr size_t kPanelVectors = kPanel / kLanes;
+// Rows of a tile, by the number of registers.
+constexpr int kTileRows = HWY_TARGET <= HWY_AVX3_DL ? 4 : 2;
+
+// sum + the products of w and x, four by four.
+template <int kBits>
+HWY_INLINE IntVec Dot(ByteVec w, SignedByteVec x, IntVec sum) {
+#if HWY_TARGET > HWY_AVX3_DL && HWY_TARGET != HWY_SSE2
+  if constexpr (kBits == 4) {
+    // Two products of at most 15 * 127 fit 16 bits.
+    const hn::Repartition<int16_t, Floats> d16;
+    const auto pairs = hn::SatWidenMulPairwiseAdd(d16, w, x);
+    return hn::Add(sum, hn::WidenMulPairwiseAdd(Ints(), pairs, hn::Set(d16, 1)));
+  }
+#endif
+  return hn::SumOfMulQuadAccumulate(Ints(), w, x, sum);
+}
+
+HWY_INLINE SignedByteVec BroadcastFour(const int8_t* x) {
+  int32_t four;
+  std::memcpy(&four, x, sizeof(four));
+  return hn::BitCast(SignedBytes(), hn::Set(Ints(), four));
+}
+
+HWY_INLINE FloatVec LoadBinary16(const uint16_t* from) {
+  const hn::Rebind<hwy::float16_t, Floats> d16;
+  return hn::PromoteTo(Floats(), hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(from)));
+}
+
+// The products of kRows rows from `row` and kPanels panels from `panel`, over the groups [begin,
+// end), added to sums [kRows, kPanels * 16].
+template <int kBits, bool kHasMinimums, int kRows, int kPanels>
+HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t begin, int64_t end,
+                       float* HWY_RESTRICT sums) {
+  constexpr size_t kGroupBytes = kGroup * kPanel * kBits / 8;
+  constexpr size_t kStepBytes = kPanel * 4;
+  const Floats d;
+  const Ints di;
+  // The vectors of a panel, one after the other: a tile of more registers than there are helps
+  // nobody.
+  for (size_t part = 0; part < kPanelVectors; ++part) {
+    const std::byte* weights = p.panel(panel) + begin * kGroupBytes + part * kLanes * 4;
+    float* const part_sums = sums + part * kLanes;
+    FloatVec sum[kRows][kPanels];
+    Unroll<kRows>([&](auto r) HWY_ATTR {
+      Unroll<kPanels>([&](auto v) HWY_ATTR {
+        sum[r][v] = hn::LoadU(d, part_sums + (r * kPanels + v) * kPanel);
+      });
+    });
+    for (int64_t group = begin; group < end; ++group, weights += kGroupBytes) {
+      IntVec acc[kRows][kPanels];
+      Unroll<kRows>([&](auto r) HWY_ATTR {
+        const IntVec start =
+            kHasMinimums ? hn::Zero(di) : hn::Set(di, -p.offset * p.x.row_sums(row + r)[group]);
+        Unroll<kPanels>([&](auto v) HWY_ATTR { acc[r][v] = start; });
+      });
+      const int8_t* x = p.x.row_values(row) + group * kGroup;
+      const int64_t x_stride = p.num_groups * kGroup;
+      for (int step = 0; step < kBits; ++step, x += 4) {
+        ByteVec w[kPanels];
+        Unroll<kPanels>([&](auto v) HWY_ATTR {
+          const std::byte* from = weights + v * p.panel_bytes + step * kStepBytes;
+          w[v] = hn::LoadU(Bytes(), reinterpret_cast<const uint8_t*>(from));
+        });
+        if constexpr (kBits == 8) {
+          Unroll<kRows>([&](auto r) HWY_ATTR {
+            const SignedByteVec four = BroadcastFour(x + r * x_stride);
+            Unroll<kPanels>([&](auto v)
+                                HWY_ATTR { acc[r][v] = Dot<kBits>(w[v], four, acc[r][v]); });
+          });
+        } else {
+          const ByteVec mask = hn::Set(Bytes(), 0x0f);
+          const hn::Repartition<uint16_t, Floats> d16;
+          ByteVec high[kPanels];
+          Unroll<kPanels>([&](auto v) HWY_ATTR {
+            high[v] =
+                hn::And(hn::BitCast(Bytes(), hn::ShiftRight<4>(hn::BitCast(d16, w[v]))), mask);
+            w[v] = hn::And(w[v], mask);
+          });
+          Unroll<kRows>([&](auto r) HWY_ATTR {
+            const SignedByteVec first = BroadcastFour(x + r * x_stride);
+            const SignedByteVec second = BroadcastFour(x + r * x_stride + kGroup / 2);
+            Unroll<kPanels>([&](auto v) HWY_ATTR {
+              acc[r][v] = Dot<kBits>(w[v], first, acc[r][v]);
+              acc[r][v] = Dot<kBits>(high[v], second, acc[r][v]);
+            });
+          });
+        }
+      }
+      FloatVec scale[kPanels];
+      Unroll<kPanels>([&](auto v) HWY_ATTR {
+        scale[v] = LoadBinary16(p.scales(panel + v) + group * kPanel + part * kLanes);
+      });
+      Unroll<kRows>([&](auto r) HWY_ATTR {
+        const FloatVec factor = hn::Set(d, p.x.row_scales(row + r)[group]);
+        Unroll<kPanels>([&](auto v) HWY_ATTR {
+          sum[r][v] = hn::MulAdd(hn::ConvertTo(d, acc[r][v]), hn::Mul(scale[v], factor), sum[r][v]);
+        });
+      });
+      if constexpr (kHasMinimums) {
+        Unroll<kPanels>([&](auto v) HWY_ATTR {
+          scale[v] = LoadBinary16(p.minimums(panel + v) + group * kPanel + part * kLanes);
+        });
+        Unroll<kRows>([&](auto r) HWY_ATTR {
+          const FloatVec of_group = hn::Set(
+              d, p.x.row_scales(row + r)[group] * static_cast<float>(p.x.row_sums(row + r)[group]));
+          Unroll<kPanels>([&](auto v)
+                              HWY_ATTR { sum[r][v] = hn::MulAdd(scale[v], of_group, sum[r][v]); });
+        });
+      }
+    }
+    Unroll<kRows>([&](auto r) HWY_ATTR {
+      Unroll<kPanels>([&](auto v) HWY_ATTR {
+        hn::StoreU(sum[r][v], d, part_sums + (r * kPanels + v) * kPanel);
+      });
+    });
+  }
+}
+
+// sums [rows, num_features] are finished, and go to y from `row` and `feature` on.
+HWY_INLINE void Finish(const QuantizedWeights::Epilogue& epilogue, const float* sums,
+                       int64_t num_features, int64_t sums_stride, int64_t rows, int64_t row,
+                       int64_t feature, const Matrix& y) {
+  for (int64_t r = 0; r < rows; ++r, sums += sums_stride) {
+    float* out = y.row(row + r) + feature;
+    ForEachVector(num_features, [&](size_t i, size_t count) HWY_ATTR {
+      FloatVec v = hn::LoadU(Floats(), sums + i);
+      if (epilogue.bias != nullptr)
+        v = hn::Add(v, hn::LoadU(Floats(), epilogue.bias + feature + i));
+      v = Activate(epilogue.activation, v);
+      if (epilogue.add) v = hn::Add(v, LoadFloats(out + i, count));
+      StoreFloats(v, out + i, count);
+    });
+  }
+}
+
+template <int kBits, bool kHasMinimums, int kPanels>
+void MultiplyTiles(const Product& p, int64_t panel, float* HWY_RESTRICT sums) {
+  constexpr int64_t kWidth = kPanels * kPanel;
+  const int64_t feature = panel * kPanel;
+  for (int64_t row = 0; row < p.y.rows; row += kRowsTogether) {
+    const int64_t rows = std::min(p.y.rows - row, kRowsTogether);
+    std::fill_n(sums, rows * kWidth, 0.0f);
+    // Weights that one tile reads once need not stay in the cache.
+    const bool once = kPanelVectors == 1 && (rows == 1 || rows == 2 || rows == kTileRows);
+    const int64_t step = once ? p.num_groups : kGroupsTogether;
+    for (int64_t group = 0; group < p.num_groups; group += step) {
+      const int64_t end = std::min(p.num_groups, group + step);
+      int64_t r = 0;
+      for (; r + kTileRows <= rows; r += kTileRows) {
+        Tile<kBits, kHasMinimums, kTileRows, kPanels>(p, row + r, panel, group, end,
+                                                      sums + r * kWidth);
+      }
+      if (kTileRows > 2 && r + 2 <= rows) {
+        Tile<kBits, kHasMinimums, 2, kPanels>(p, row + r, panel, group, end, sums + r * kWidth);
+        r += 2;
+      }
+      if (r < rows) {
+        Tile<kBits, kHasMinimums, 1, kPanels>(p, row + r, panel, group, end, sums + r * kWidth);
+      }
+    }
+    Finish(p.epilogue, sums, std::min(kWidth, p.y.cols - feature), kWidth, rows, row, feature, p.y);
+  }
+}
+
+template <int kBits, bool kHasMinimums>
+void MultiplyRange(const Product& p, int64_t begin, int64_t end, float* sums) {
+  while (begin < end) {
+    if (end - begin >= 4) {
+      MultiplyTiles<kBits, kHasMinimums, 4>(p, begin, sums);
+      begin += 4;
+    } else if (end - begin >= 2) {
+      MultiplyTiles<kBits, kHasMinimums, 2>(p, begin, sums);
+      begin += 2;
+    } else {
+      MultiplyTiles<kBits, kHasMinimums, 1>(p, begin, sums);
+      begin += 1;
+    }
+  }
+}
+
+// The panels [begin, end); `sums` is the thread's own.
+void MultiplyPanels(const Product& p, int64_t begin, int64_t end, float* sums) {
+  if (p.bits == 8) {
+    p.has_minimums ? MultiplyRange<8, true>(p, begin, end, sums)
+                   : MultiplyRange<8, false>(p, begin, end, sums);
+  } else {
+    p.has_minimums ? MultiplyRange<4, true>(p, begin, end, sums)
+                   : MultiplyRange<4, false>(p, begin, end, sums);
+  }
+}
+
+// Rounds a row; `size` <= 32 * the number of groups.
+void RoundRow(const float* x, int64_t size, const RoundedRows& to, int64_t row) {
+  const Floats d;
+  const Ints di;
+  const hn::Rebind<int8_t, Floats> d8;
+  int8_t* values = to.row_values(row);
+  for (int64_t group = 0; group < to.num_groups; ++group, values += kGroup) {
+    float last[kGroup] = {};
+    const float* from = x + group * kGroup;
+    if (size - group * kGroup < kGroup) {
+      std::copy_n(from, size - group * kGroup, last);
+      from = last;
+    }
+    FloatVec largest = hn::Zero(d);
+    auto finite = hn::Eq(largest, largest);
+    for (size_t i = 0; i < kGroup; i += kLanes) {
+      const FloatVec v = hn::LoadU(d, from + i);
+      finite = hn::And(finite, hn::IsFinite(v));
+      largest = hn::Max(largest, hn::Abs(v));
+    }
+    const float magnitude = hn::ReduceMax(d, largest);
+    const bool is_finite = hn::AllTrue(d, finite);
+    // Smaller ones are as good as 0, and their inverse may be infinite.
+    const bool is_zero = !(magnitude >= 1e-30f) || !is_finite;
+    const FloatVec inverse = hn::Set(d, is_zero ? 0.0f : 127.0f / magnitude);
+    IntVec sum = hn::Zero(di);
+    for (size_t i = 0; i < kGroup; i += kLanes) {
+      // A value that is not finite makes the scale NaN: what it is rounded to does not matter.
+      const FloatVec v = is_finite ? hn::LoadU(d, from + i) : hn::Zero(d);
+      const IntVec rounded = hn::NearestInt(hn::Mul(v, inverse));
+      sum = hn::Add(sum, rounded);
+      hn::StoreU(hn::DemoteTo(d8, rounded), d8, values + i);
+    }
+    to.row_scales(row)[group] = !is_finite ? std::numeric_limits<float>::quiet_NaN()
+                                : is_zero  ? 0.0f
+                                           : magnitude / 127.0f;
+    to.row_sums(row)[group] = hn::ReduceSum(di, sum);
+  }
+}
+
+// The four panels from `panel` on, or as many as there are, as bfloat16 in pairs of rows: value
+// (k, j) at (k / 2) * 128 + 2 * j + k % 2.
+void Unpack(const Product& p, int64_t panel, int64_t num_panels, uint16_t* out) {
+  const Floats d;
+  const Ints di;
+  const hn::Rebind<uint32_t, Floats> du;
+  const auto round = [&](FloatVec v) HWY_ATTR {  // to the upper half, ties to even
+    const auto bits = hn::BitCast(du, v);
+    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
+    return hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fff)));
+  };
+  const FloatVec offset = hn::Set(d, static_cast<float>(-p.offset));
+  for (int64_t index = 0; index < num_panels; ++index) {
+    for (int64_t group = 0; group < p.num_groups; ++group) {
+      for (size_t part = 0; part < kPanelVectors; ++part) {
+        const auto* weights = reinterpret_cast<const uint8_t*>(
+            p.panel(panel + index) + group * p.group_bytes() + part * kLanes * 4);
+        const int64_t place = group * kPanel + part * kLanes;
+        const FloatVec scale = LoadBinary16(p.scales(panel + index) + place);
+        const FloatVec start = p.has_minimums ? LoadBinary16(p.minimums(panel + index) + place)
+                                              : hn::Mul(scale, offset);
+        for (int step = 0; step < 8; ++step) {  // four values of each row
+          const bool upper = p.bits == 4 && step >= 4;
+          auto four =
+              hn::BitCast(du, hn::LoadU(Bytes(), weights + (upper ? step - 4 : step) * kPanel * 4));
+          if (upper) four = hn::ShiftRight<4>(four);
+          const auto mask = hn::Set(du, p.bits == 4 ? 0xf : 0xff);
+          const auto value = [&](auto bits) HWY_ATTR {
+            const FloatVec q = hn::ConvertTo(d, hn::BitCast(di, hn::And(bits, mask)));
+            return round(hn::MulAdd(q, scale, start));
+          };
+          const auto pair = [&](auto even, auto odd) HWY_ATTR {
+            return hn::Or(hn::ShiftRight<16>(even), hn::And(odd, hn::Set(du, 0xffff0000u)));
+          };
+          auto* to = reinterpret_cast<uint32_t*>(out) + (group * 16 + step * 2) * 64 +
+                     index * kPanel + part * kLanes;
+          hn::StoreU(pair(value(four), value(hn::ShiftRight<8>(four))), du, to);
+          hn::StoreU(pair(value(hn::ShiftRight<16>(four)), value(hn::ShiftRight<24>(four))), du,
+                     to + 64);
+        }
+      }
+    }
+  }
+}
+
+// Rounded rows as bfloat16, [rows, num_groups * 32].
+void WidenRows(const RoundedRows& x, int64_t begin, int64_t end, uint16_t* out) {
+  const Floats d;
+  const hn::Rebind<int8_t, Floats> d8;
+  const hn::Rebind<int32_t, Floats> di;
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t group = 0; group < x.num_groups; ++group) {
+      const FloatVec scale = hn::Set(d, x.row_scales(row)[group]);
+      const int64_t place = group * kGroup;
+      for (size_t i = 0; i < kGroup; i += kLanes) {
+        const auto q = hn::LoadU(d8, x.row_values(row) + place + i);
+        const FloatVec v = hn::Mul(hn::ConvertTo(d, hn::PromoteTo(di, q)), scale);
+        StoreFloats(v, out + row * x.num_groups * kGroup + place + i, kLanes);
+      }
+    }
+  }
+}
+
+const char* TargetName() { return hwy::TargetName(HWY_TARGET); }
+
+void FinishTile(const QuantizedWeights::Epilogue& epilogue, const float* sums, int64_t rows,
+                int64_t row, int64_t feature, const Matrix& y) {
+  const int64_t width = kMaxTilePanels * kPanel;
+  Finish(epilogue, sums, std::min(width, y.cols - feature), width, rows, row, feature, y);
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace attendant::engine
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace attendant::engine {
+namespace {
+
+HWY_EXPORT(MultiplyPanels);
+HWY_EXPORT(RoundRow);
+HWY_EXPORT(Unpack);
+HWY_EXPORT(WidenRows);
+HWY_EXPORT(FinishTile);
+HWY_EXPORT(TargetName);
+
+constexpr int64_t kTileWidth = kMaxTilePanels * kPanel;
+
+// The largest finite binary16.
+constexpr float kMaxBinary16 = 65504.0f;
+
+// Where value `index` of a group lies in its part of a panel, of which `row` is a row.
+struct Place {
+  int64_t byte;
+  int shift;
+};
+Place PlaceOf(int bits, int64_t row, int64_t index) {
+  const int64_t step = index / 4;
+  if (bits == 8) return {step * kPanel * 4 + row * 4 + index % 4, 0};
+  return {step % 4 * kPanel * 4 + row * 4 + index % 4, step < 4 ? 0 : 4};
+}
+
+// The binary16 nearest to scale, but one that takes `magnitude` to no more than `largest`: below
+// the normal numbers the nearest may be much smaller.
+uint16_t ScaleFor(float magnitude, float largest) {
+  uint16_t scale = FloatToFloat16(magnitude / largest);
+  if (Float16ToFloat(scale) * (largest + 0.5f) < magnitude) ++scale;
+  return scale;
+}
+
+void QuantizeGroup(const float* values, int64_t count, int bits, uint8_t* quants,
+                   uint16_t& scale_bits) {
+  // The value of greatest magnitude, with its sign: 4 bits reach from -8 to 7, and it is what -8
+  // stands for.
+  float extreme = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (std::abs(values[i]) > std::abs(extreme)) extreme = values[i];
+  }
+  const int offset = 1 << (bits - 1);
+  scale_bits = ScaleFor(std::abs(extreme), bits == 8 ? 127.0f : 8.0f);
+  if (bits == 4 && extreme > 0) scale_bits |= 0x8000;  // a negative scale
+  const float scale = Float16ToFloat(scale_bits);
+  const float inverse = scale == 0 ? 0.0f : 1.0f / scale;
+  const float most = static_cast<float>(offset - 1), least = bits == 8 ? -most : -most - 1;
+  for (int64_t i = 0; i < count; ++i) {
+    // To nearest, ties to even: there is no place for more digits.
+    const float rounded = (values[i] * inverse + 0x1.8p23f) - 0x1.8p23f;
+    const float q = std::clamp(rounded, least, most);
+    quants[i] = static_cast<uint8_t>(static_cast<int>(q) + offset);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<QuantizedMatrix> Quantize(KernelContext& context, ConstMatrix weight, int bits) {
+  CHECK(bits == 4 || bits == 8) << bits;
+  QuantizedMatrix matrix{.bits = bits, .rows = weight.rows, .cols = weight.cols};
+  const int64_t num_groups = matrix.num_groups();
+  matrix.quants.resize(weight.rows * weight.cols);
+  matrix.scales.resize(weight.rows * num_groups);
+  const float limit = kMaxBinary16 * (bits == 8 ? 127.0f : 8.0f);
+  std::atomic<bool> too_large = false;
+  ParallelRanges(context, weight.rows, std::max<int64_t>(1, 16384 / weight.cols),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t row = begin; row < end; ++row) {
+                     for (int64_t group = 0; group < num_groups; ++group) {
+                       const int64_t first = group * kGroup;
+                       const int64_t count = std::min(kGroup, weight.cols - first);
+                       const float* values = weight.row(row) + first;
+                       for (int64_t i = 0; i < count; ++i) {
+                         if (!(std::abs(values[i]) <= limit)) too_large = true;
+                       }
+                       if (too_large) return;
+                       QuantizeGroup(values, count, bits,
+                                     matrix.quants.data() + row * weight.cols + first,
+                                     matrix.scales[row * num_groups + group]);
+                     }
+                   }
+                 });
+  if (too_large) {
+    return absl::InvalidArgumentError(absl::StrCat("a weight's magnitude is beyond ", limit,
+                                                   ", the most that ", bits, " bits can hold"));
+  }
+  return matrix;
+}
+
+QuantizedWeights::QuantizedWeights(KernelContext& context, const QuantizedMatrix& matrix)
+    : bits_(matrix.bits),
+      offset_(matrix.offset()),
+      has_minimums_(matrix.has_minimums()),
+      out_features_(matrix.rows),
+      in_features_(matrix.cols),
+      num_groups_(matrix.num_groups()),
+      num_panels_((matrix.rows + kPanel - 1) / kPanel) {
+  CHECK(bits_ == 4 || bits_ == 8) << bits_;
+  CHECK_EQ(static_cast<int64_t>(matrix.quants.size()), matrix.rows * matrix.cols);
+  CHECK_EQ(static_cast<int64_t>(matrix.scales.size()), matrix.rows * num_groups_);
+  CHECK(!has_minimums_ || matrix.minimums.size() == matrix.scales.size());
+  const int64_t group_bytes = kGroup * kPanel * bits_ / 8;
+  const int64_t factor_bytes = num_groups_ * kPanel * sizeof(uint16_t);
+  const int64_t bytes = num_groups_ * group_bytes + factor_bytes * (has_minimums_ ? 2 : 1);
+  panel_bytes_ = (bytes + 63) / 64 * 64;
+  buffer_ = AlignedBuffer(num_panels_ * panel_bytes_);
+
+  ParallelRanges(context, num_panels_, 1, [&](int64_t begin, int64_t end) {
+    std::memset(buffer_.data() + begin * panel_bytes_, 0, (end - begin) * panel_bytes_);
+    for (int64_t row = begin * kPanel; row < std::min(end * kPanel, out_features_); ++row) {
+      std::byte* panel = buffer_.data() + row / kPanel * panel_bytes_;
+      auto* scales = reinterpret_cast<uint16_t*>(panel + num_groups_ * group_bytes);
+      uint16_t* minimums = scales + num_groups_ * kPanel;
+      for (int64_t group = 0; group < num_groups_; ++group) {
+        const int64_t from = row * num_groups_ + group, to = group * kPanel + row % kPanel;
+        scales[to] = matrix.scales[from];
+        if (has_minimums_) minimums[to] = matrix.minimums[from];
+      }
+      const uint8_t* quants = matrix.quants.data() + row * in_features_;
+      std::byte* to = panel + row % kPanel * 4;
+      for (int64_t group = 0; group < num_groups_; ++group, to += group_bytes) {
+        uint8_t q[kGroup];
+        const int64_t count = std::min(kGroup, in_features_ - group * kGroup);
+        std::copy_n(quants + group * kGroup, count, q);
+        std::fill(q + count, q + kGroup, offset_);
+        if (bits_ == 4) {
+          for (int64_t i = 0; i < kGroup / 2; ++i) q[i] |= q[i + kGroup / 2] << 4;
+        }
+        for (int step = 0; step < bits_; ++step)
+          std::memcpy(to + step * kPanel * 4, q + step * 4, 4);
+      }
+    }
+  });
+}
+
+namespace {
+
+// Scratch memory, cut into aligned pieces.
+class Pieces {
+ public:
+  template <typename T>
+  int64_t Add(int64_t count) {
+    const int64_t begin = end_;
+    end_ = (begin + count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+    return begin;
+  }
+  int64_t size_bytes() const { return end_; }
+
+ private:
+  int64_t end_ = 0;
+};
+
+// Places for `rows` rounded rows; `scratch` is null while sizes are counted.
+struct RoundedRowsPlace {
+  RoundedRowsPlace(Pieces& pieces, int64_t rows, int64_t num_groups)
+      : num_groups(num_groups),
+        values(pieces.Add<int8_t>(rows * num_groups * kGroup)),
+        scales(pieces.Add<float>(rows * num_groups)),
+        sums(pieces.Add<int32_t>(rows * num_groups)) {}
+
+  RoundedRows In(std::byte* scratch) const {
+    return {.num_groups = num_groups,
+            .values = reinterpret_cast<int8_t*>(scratch + values),
+            .scales = reinterpret_cast<float*>(scratch + scales),
+            .sums = reinterpret_cast<int32_t*>(scratch + sums)};
+  }
+
+  int64_t num_groups, values, scales, sums;
+};
+
+void RoundRows(KernelContext& context, ConstMatrix x, const RoundedRows& to) {
+  const auto round_row = HWY_DYNAMIC_POINTER(RoundRow);
+  ParallelRanges(context, x.rows, std::max<int64_t>(1, 16384 / (x.cols + 1)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t row = begin; row < end; ++row)
+                     round_row(x.row(row), x.cols, to, row);
+                 });
+}
+
+// For fewer bytes of weights each, times the rows, a second thread costs more than it brings.
+constexpr int64_t kGrainBytes = 32768;
+
+}  // namespace
+
+// For fewer rows, unpacking the weights takes longer than matrix registers save.
+constexpr int64_t kMinTileRows = 128;
+static_assert(kMinTileRows > QuantizedWeights::kMaxIntegerRows);
+
+void QuantizedWeights::Multiply(KernelContext& context, ConstMatrix x, const Epilogue& epilogue,
+                                Matrix y) const {
+  DCHECK_EQ(x.cols, in_features_);
+  DCHECK_EQ(y.cols, out_features_);
+  DCHECK_EQ(x.rows, y.rows);
+  // Rows come in pieces, so that scratch memory is bounded.
+  constexpr int64_t kMaxRows = 1024;
+  for (int64_t row = 0; row < x.rows; row += kMaxRows) {
+    const int64_t rows = std::min(x.rows - row, kMaxRows);
+    const ConstMatrix from = x.Rows(row, rows);
+    const Matrix to = y.Rows(row, rows);
+    const bool in_tiles = rows >= kMinTileRows && MultiplyInTiles(context, from, epilogue, to);
+    if (!in_tiles) MultiplyIntegers(context, from, epilogue, to);
+  }
+}
+
+void QuantizedWeights::MultiplyIntegers(KernelContext& context, ConstMatrix x,
+                                        const Epilogue& epilogue, Matrix y) const {
+  Pieces pieces;
+  const RoundedRowsPlace place(pieces, x.rows, num_groups_);
+  const int64_t sums = pieces.Add<std::byte>(context.num_threads() * kSumsBytes);
+  std::byte* scratch = context.Scratch(pieces.size_bytes());
+  const Product product{.panels = buffer_.data(),
+                        .panel_bytes = panel_bytes_,
+                        .bits = bits_,
+                        .offset = offset_,
+                        .has_minimums = has_minimums_,
+                        .num_groups = num_groups_,
+                        .x = place.In(scratch),
+                        .epilogue = epilogue,
+                        .y = y};
+  RoundRows(context, x, product.x);
+  const auto multiply = HWY_DYNAMIC_POINTER(MultiplyPanels);
+  const int64_t grain = std::max<int64_t>(1, kGrainBytes / (x.rows * panel_bytes_));
+  ParallelRanges(context, num_panels_, grain, [&](int64_t begin, int64_t end) {
+    multiply(product, begin, end,
+             reinterpret_cast<float*>(scratch + sums + omp_get_thread_num() * kSumsBytes));
+  });
+}
+
+bool QuantizedWeights::MultiplyInTiles(KernelContext& context, ConstMatrix x,
+                                       const Epilogue& epilogue, Matrix y) const {
+  if (!Onednn::HasTiles()) return false;
+  const int64_t depth = num_groups_ * kGroup;
+  // The code for a product is for one number of rows, of which there are few; what is behind the
+  // last row does not matter.
+  const int64_t padded_rows = (x.rows + 15) / 16 * 16;
+  const auto code_for = [&](int64_t rows) {
+    return context.block_products().Get({.dtype = DataType::kBFloat16,
+                                         .m = static_cast<int32_t>(rows),
+                                         .n = static_cast<int32_t>(kTileWidth),
+                                         .k = static_cast<int32_t>(depth),
+                                         .lda = static_cast<int32_t>(depth),
+                                         .ldb = static_cast<int32_t>(kTileWidth),
+                                         .ldc = static_cast<int32_t>(kTileWidth)});
+  };
+  context.block_products().Trim();
+  const BlockProduct* many = padded_rows >= kRowsTogether ? code_for(kRowsTogether) : nullptr;
+  const BlockProduct* rest =
+      padded_rows % kRowsTogether > 0 ? code_for(padded_rows % kRowsTogether) : nullptr;
+  if ((padded_rows >= kRowsTogether && many == nullptr) ||
+      (padded_rows % kRowsTogether > 0 && rest == nullptr)) {
+    return false;
+  }
+  const int threads = context.num_threads();
+  Pieces pieces;
+  const RoundedRowsPlace place(pieces, x.rows, num_groups_);
+  const int64_t wide_rows = pieces.Add<uint16_t>(padded_rows * depth);
+  Pieces own;
+  const int64_t panel = own.Add<uint16_t>(depth * kTileWidth);
+  const int64_t sums = own.Add<std::byte>(kSumsBytes);
+  const int64_t code_scratch = own.Add<std::byte>(std::max(
+      many == nullptr ? 0 : many->scratch_bytes(), rest == nullptr ? 0 : rest->scratch_bytes()));
+  const int64_t of_threads = pieces.Add<std::byte>(threads * own.size_bytes());
+  std::byte* scratch = context.Scratch(pieces.size_bytes());
+
+  const Product product{.panels = buffer_.data(),
+                        .panel_bytes = panel_bytes_,
+                        .bits = bits_,
+                        .offset = offset_,
+                        .has_minimums = has_minimums_,
+                        .num_groups = num_groups_,
+                        .x = place.In(scratch),
+                        .epilogue = epilogue,
+                        .y = y};
+  RoundRows(context, x, product.x);
+  auto* wide = reinterpret_cast<uint16_t*>(scratch + wide_rows);
+  std::memset(wide + x.rows * depth, 0, (padded_rows - x.rows) * depth * sizeof(uint16_t));
+  const auto widen = HWY_DYNAMIC_POINTER(WidenRows);
+  ParallelRanges(context, x.rows, std::max<int64_t>(1, 16384 / depth),
+                 [&](int64_t begin, int64_t end) { widen(product.x, begin, end, wide); });
+
+  const auto unpack = HWY_DYNAMIC_POINTER(Unpack);
+  const auto finish = HWY_DYNAMIC_POINTER(FinishTile);
+  const int64_t num_tiles = (num_panels_ + kMaxTilePanels - 1) / kMaxTilePanels;
+  ParallelRanges(context, num_tiles, 1, [&](int64_t begin, int64_t end) {
+    std::byte* mine = scratch + of_threads + omp_get_thread_num() * own.size_bytes();
+    auto* weights = reinterpret_cast<uint16_t*>(mine + panel);
+    auto* tile_sums = reinterpret_cast<float*>(mine + sums);
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const int64_t first = tile * kMaxTilePanels;
+      const int64_t num_panels = std::min(kMaxTilePanels, num_panels_ - first);
+      if (num_panels < kMaxTilePanels) std::memset(weights, 0, depth * kTileWidth * 2);
+      unpack(product, first, num_panels, weights);
+      for (int64_t row = 0; row < x.rows; row += kRowsTogether) {
+        const BlockProduct* code = padded_rows - row >= kRowsTogether ? many : rest;
+        code->Run(wide + row * depth, weights, tile_sums, mine + code_scratch);
+        finish(epilogue, tile_sums, std::min(kRowsTogether, x.rows - row), row, tile * kTileWidth,
+               y);
+      }
+    }
+    BlockProduct::Release();
+  });
+  return true;
+}
+
+std::string QuantizedWeights::implementation() const {
+  return absl::StrCat("int", bits_, ":", HWY_DYNAMIC_DISPATCH(TargetName)());
+}
+
+void QuantizedWeights::Gather(KernelContext& context, absl::Span<const int32_t> ids, float factor,
+                              bool add, Matrix out) const {
+  DCHECK_EQ(static_cast<int64_t>(ids.size()), out.rows);
+  DCHECK_EQ(out.cols, in_features_);
+  const int64_t group_bytes = kGroup * kPanel * bits_ / 8;
+  ParallelRanges(
+      context, out.rows, std::max<int64_t>(1, 4096 / (out.cols + 1)),
+      [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          DCHECK(ids[i] >= 0 && ids[i] < out_features_);
+          const std::byte* panel = buffer_.data() + ids[i] / kPanel * panel_bytes_;
+          const int64_t row = ids[i] % kPanel;
+          const auto* scales = reinterpret_cast<const uint16_t*>(panel + num_groups_ * group_bytes);
+          const uint16_t* minimums = scales + num_groups_ * kPanel;
+          float* to = out.row(i);
+          for (int64_t col = 0; col < in_features_; ++col) {
+            const int64_t factors = col / kGroup * kPanel + row;
+            const float scale = Float16ToFloat(scales[factors]);
+            const Place place = PlaceOf(bits_, row, col % kGroup);
+            const int byte = static_cast<int>(panel[col / kGroup * group_bytes + place.byte]);
+            const int q = (byte >> place.shift) & ((1 << bits_) - 1);
+            float value = scale * static_cast<float>(q - offset_);
+            if (has_minimums_) value += Float16ToFloat(minimums[factors]);
+            to[col] = add ? to[col] + factor * value : factor * value;
+          }
+        }
+      });
+}
+
+}  // namespace attendant::engine
+#endif  // HWY_ONCE

@@ -1,0 +1,200 @@
+#include "engine/kernels/row_product.h"
+
+// This file gains from the level of AVX-512 that multiplies bfloat16, which Highway has under two
+// names.
+#undef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3 | HWY_AVX3_DL)
+
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+
+#include "absl/log/check.h"
+#include "engine/kernels/parallel.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/kernels/row_product.cc"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+// After foreach_target.h.
+#include "engine/kernels/activation-inl.h"
+#include "engine/kernels/simd-inl.h"
+#include "engine/kernels/unroll-inl.h"
+#include "hwy/highway.h"
+
+#ifndef ATTENDANT_ENGINE_KERNELS_ROW_PRODUCT_CC_
+#define ATTENDANT_ENGINE_KERNELS_ROW_PRODUCT_CC_
+namespace attendant::engine {
+namespace {
+
+struct RowProduct {
+  WeightPanels weights;
+  const void* x;
+  int64_t x_stride;
+  const float* bias;
+  Activation activation;
+  bool add;
+  Matrix y;
+};
+
+// Outputs that are computed at once.
+constexpr int64_t kTogether = 16;
+
+}  // namespace
+}  // namespace attendant::engine
+#endif  // ATTENDANT_ENGINE_KERNELS_ROW_PRODUCT_CC_
+
+HWY_BEFORE_NAMESPACE();
+namespace attendant::engine {
+namespace HWY_NAMESPACE {
+namespace {
+
+constexpr int64_t kLanes = hn::MaxLanes(Floats());
+
+// sum + w x, where both are of type T; a bfloat16 vector holds pairs, whose products are summed.
+template <typename T, typename W, typename X>
+HWY_INLINE FloatVec Accumulate(W w, X x, FloatVec sum) {
+  const Floats d;
+  if constexpr (std::is_same_v<T, float>) {
+    return hn::MulAdd(w, x, sum);
+  } else {
+#if HWY_NATIVE_DOT_BF16
+    FloatVec unused = hn::Zero(d);
+    return hn::ReorderWidenMulAccumulate(d, w, x, sum, unused);
+#else
+    return hn::MulOddAdd(d, w, x, hn::MulEvenAdd(d, w, x, sum));
+#endif
+  }
+}
+
+template <typename T>
+HWY_INLINE auto LoadWeights(const T* from) {
+  if constexpr (std::is_same_v<T, float>) {
+    return hn::LoadU(Floats(), from);
+  } else {
+    const hn::Repartition<hwy::bfloat16_t, Floats> d;
+    return hn::LoadU(d, reinterpret_cast<const hwy::bfloat16_t*>(from));
+  }
+}
+
+// One value, or one pair, in every lane.
+template <typename T>
+HWY_INLINE auto Broadcast(const T* from) {
+  if constexpr (std::is_same_v<T, float>) {
+    return hn::Set(Floats(), *from);
+  } else {
+    const hn::Repartition<hwy::bfloat16_t, Floats> d;
+    const hn::Rebind<uint32_t, Floats> du;
+    uint32_t pair;
+    std::memcpy(&pair, from, sizeof(pair));
+    return hn::BitCast(d, hn::Set(du, pair));
+  }
+}
+
+// kRows rows by kVectors vectors of outputs of one panel, from `column` of it on.
+template <typename T, int kRows, int kVectors>
+HWY_NOINLINE void Tile(const RowProduct& p, int64_t panel, int64_t column) {
+  constexpr int64_t kPair = std::is_same_v<T, float> ? 1 : 2;
+  const Floats d;
+  const WeightPanels& weights = p.weights;
+  const T* w =
+      reinterpret_cast<const T*>(weights.data) + panel * weights.panel_stride + column * kPair;
+  const T* x = static_cast<const T*>(p.x);
+  const int64_t step = weights.panel_width * kPair;
+  const int64_t depth = (weights.in_features + kPair - 1) / kPair;
+  FloatVec sum[kRows][kVectors];
+  Unroll<kRows>([&](auto r) HWY_ATTR {
+    Unroll<kVectors>([&](auto v) HWY_ATTR { sum[r][v] = hn::Zero(d); });
+  });
+  for (int64_t k = 0; k < depth; ++k, w += step, x += kPair) {
+    Unroll<kVectors>([&](auto v) HWY_ATTR {
+      const auto weight = LoadWeights(w + v * kLanes * kPair);
+      Unroll<kRows>([&](auto r) HWY_ATTR {
+        sum[r][v] = Accumulate<T>(weight, Broadcast(x + r * p.x_stride), sum[r][v]);
+      });
+    });
+  }
+  const int64_t first = panel * weights.panel_width + column;
+  Unroll<kVectors>([&](auto v) HWY_ATTR {
+    const int64_t output = first + v * kLanes;
+    if (output >= weights.out_features) return;
+    const auto count =
+        static_cast<size_t>(std::min<int64_t>(kLanes, weights.out_features - output));
+    Unroll<kRows>([&](auto r) HWY_ATTR {
+      float* out = p.y.row(r) + output;
+      FloatVec value = sum[r][v];
+      if (p.bias != nullptr) value = hn::Add(value, LoadFloats(p.bias + output, count));
+      value = Activate(p.activation, value);
+      if (p.add) value = hn::Add(value, LoadFloats(out, count));
+      StoreFloats(value, out, count);
+    });
+  });
+}
+
+template <typename T, int kRows>
+void MultiplyRange(const RowProduct& p, int64_t begin, int64_t end) {
+  // As many vectors as there are registers for: four sums of each row.
+  constexpr int kVectors = 4;
+  constexpr int64_t kWide = kVectors * kLanes;
+  const int64_t width = p.weights.panel_width;
+  for (int64_t output = begin * kTogether; output < end * kTogether;) {
+    const int64_t panel = output / width, column = output % width;
+    const int64_t left = std::min(width - column, end * kTogether - output);
+    if (left >= kWide) {
+      Tile<T, kRows, kVectors>(p, panel, column);
+      output += kWide;
+    } else {
+      Tile<T, kRows, kTogether / kLanes>(p, panel, column);
+      output += kTogether;
+    }
+  }
+}
+
+template <typename T>
+void MultiplyRangeOf(const RowProduct& p, int64_t begin, int64_t end) {
+  switch (p.y.rows) {
+    case 1:
+      return MultiplyRange<T, 1>(p, begin, end);
+    case 2:
+      return MultiplyRange<T, 2>(p, begin, end);
+    case 3:
+      return MultiplyRange<T, 3>(p, begin, end);
+    default:
+      return MultiplyRange<T, 4>(p, begin, end);
+  }
+}
+
+// The outputs [begin, end), in units of kTogether.
+void MultiplyOutputs(const RowProduct& p, int64_t begin, int64_t end) {
+  if (p.weights.dtype == DataType::kFloat32) {
+    MultiplyRangeOf<float>(p, begin, end);
+  } else {
+    MultiplyRangeOf<uint16_t>(p, begin, end);
+  }
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace attendant::engine
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace attendant::engine {
+
+HWY_EXPORT(MultiplyOutputs);
+
+void MultiplyRows(KernelContext& context, const WeightPanels& weights, const void* x,
+                  int64_t x_stride, const float* bias, Activation activation, bool add, Matrix y) {
+  DCHECK_LE(y.rows, kMaxProductRows);
+  DCHECK_EQ(y.cols, weights.out_features);
+  if (y.rows == 0) return;
+  const RowProduct product{weights, x, x_stride, bias, activation, add, y};
+  const auto multiply = HWY_DYNAMIC_POINTER(MultiplyOutputs);
+  // For less than some 32 KB of weights each, a second thread costs more than it brings.
+  const int64_t unit_bytes = weights.in_features * kTogether * SizeOf(weights.dtype);
+  ParallelRanges(context, (weights.out_features + kTogether - 1) / kTogether,
+                 std::max<int64_t>(1, 32768 / unit_bytes),
+                 [&](int64_t begin, int64_t end) { multiply(product, begin, end); });
+}
+
+}  // namespace attendant::engine
+#endif  // HWY_ONCE
