@@ -22,4 +22,10 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& 
   return OpenGgufCheckpoint(path);
 }
 
+absl::Status Checkpoint::AppendQuantized(absl::string_view name, absl::Span<const int64_t>,
+                                         QuantizedMatrix&) const {
+  return absl::UnimplementedError(
+      absl::StrCat(path(), ": tensor ", name, " is not stored in small integers"));
+}
+
 }  // namespace attendant::engine

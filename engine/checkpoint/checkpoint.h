@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "engine/base/gguf_vocabulary.h"
+#include "engine/base/quantized_matrix.h"
 
 namespace attendant::engine {
 
@@ -61,6 +62,27 @@ class Checkpoint {
   // the tensor's own; UNIMPLEMENTED names the format if it is one that is not read.
   virtual absl::Status ReadTensor(absl::string_view name, absl::Span<const int64_t> shape,
                                   absl::Span<float> output) const = 0;
+
+  // Of a tensor that is stored in small integers: bits enough for those, 4 or 8, and whether
+  // AppendQuantized gives them.
+  struct Quantization {
+    int bits = 8;
+    bool has_minimums = false;
+    bool in_groups = false;  // of 32, as QuantizedMatrix has them
+
+    bool operator==(const Quantization&) const = default;
+  };
+  // Nothing for a tensor of plain numbers, or none.
+  virtual std::optional<Quantization> TensorQuantization(absl::string_view /*name*/) const {
+    return std::nullopt;
+  }
+
+  // Appends the rows of a matrix, as it is stored, to those of `matrix`: without loss, but for
+  // scales that are stored as products, rounded to binary16. The tensor is in_groups, and of the
+  // bits, minimums and number of columns that `matrix` has. Errors as ReadTensor; INVALID_ARGUMENT
+  // for a scale or minimum that is infinite or NaN.
+  virtual absl::Status AppendQuantized(absl::string_view name, absl::Span<const int64_t> shape,
+                                       QuantizedMatrix& matrix) const;
 
   // Tells the kernel that a tensor's mapped pages are no longer needed. It can still be read, from
   // disk.

@@ -146,6 +146,19 @@ class GgufCheckpoint : public Checkpoint {
   absl::Status ReadTensor(absl::string_view name, absl::Span<const int64_t> shape,
                           absl::Span<float> output) const override;
 
+  std::optional<Quantization> TensorQuantization(absl::string_view name) const override {
+    const auto found = tensors_.find(name);
+    if (found == tensors_.end() || found->second.stored->format->bits == 0) return std::nullopt;
+    const GgufFile::Tensor& stored = *found->second.stored;
+    return Quantization{
+        .bits = stored.format->bits,
+        .has_minimums = stored.format->has_minimums,
+        .in_groups = stored.format->take_apart != nullptr && stored.shape.size() == 2};
+  }
+
+  absl::Status AppendQuantized(absl::string_view name, absl::Span<const int64_t> shape,
+                               QuantizedMatrix& matrix) const override;
+
   void Release(absl::string_view name) const override {
     const auto found = tensors_.find(name);
     if (found != tensors_.end()) file_.Release(*found->second.stored);
@@ -159,6 +172,16 @@ class GgufCheckpoint : public Checkpoint {
     absl::string_view stored_name;
     int64_t num_interleaved_heads;  // whose rows are in llama.cpp's order; 0 if none are
   };
+
+  // The tensor, if it has the shape, and a format that is read.
+  absl::StatusOr<const NamedTensor*> Find(absl::string_view name,
+                                          absl::Span<const int64_t> shape) const;
+  // read(blocks, num_blocks) for the runs of blocks of the tensor, in the order of its rows.
+  template <typename Read>
+  void ForEachRun(const NamedTensor& tensor, const Read& read) const;
+  static std::string BothNames(absl::string_view name, const NamedTensor& tensor) {
+    return absl::StrCat(name, " (", Printable(tensor.stored_name), " in the file)");
+  }
 
   absl::Status Malformed(absl::string_view what) const {
     return absl::InvalidArgumentError(absl::StrCat(file_.name(), ": ", what));
@@ -486,35 +509,80 @@ absl::Status GgufCheckpoint::MakeGenerationConfig() {
   return absl::OkStatus();
 }
 
-absl::Status GgufCheckpoint::ReadTensor(absl::string_view name, absl::Span<const int64_t> shape,
-                                        absl::Span<float> output) const {
+absl::StatusOr<const GgufCheckpoint::NamedTensor*> GgufCheckpoint::Find(
+    absl::string_view name, absl::Span<const int64_t> shape) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) return NoSuchTensor(file_.name(), name);
-  const auto& [stored, stored_name, num_heads] = found->second;
-  const std::string both_names = absl::StrCat(name, " (", Printable(stored_name), " in the file)");
-  RETURN_IF_ERROR(CheckShape(file_.name(), both_names, stored->shape, shape));
-  const StorageFormat& format = *stored->format;
-  if (format.widen == nullptr) {
-    return Unimplemented(
-        absl::StrCat("tensor ", both_names, " is stored as ", format.name, ", which is not read"));
+  const NamedTensor& tensor = found->second;
+  const std::string both_names = BothNames(name, tensor);
+  RETURN_IF_ERROR(CheckShape(file_.name(), both_names, tensor.stored->shape, shape));
+  if (tensor.stored->format->widen == nullptr) {
+    return Unimplemented(absl::StrCat("tensor ", both_names, " is stored as ",
+                                      tensor.stored->format->name, ", which is not read"));
   }
-  const int64_t num_elements = NumElements(shape);
-  CHECK_EQ(num_elements, static_cast<int64_t>(output.size())) << "output must fit " << name;
-  const std::byte* data = stored->data.data();
-  if (num_heads == 0) {
-    format.widen(data, num_elements / format.block_size, output.data());
-    return absl::OkStatus();
-  }
+  return &tensor;
+}
+
+template <typename Read>
+void GgufCheckpoint::ForEachRun(const NamedTensor& tensor, const Read& read) const {
+  const GgufFile::Tensor& stored = *tensor.stored;
+  const int64_t num_blocks = NumElements(stored.shape) / stored.format->block_size;
+  const std::byte* data = stored.data.data();
+  if (tensor.num_interleaved_heads == 0) return read(data, num_blocks);
   // Row i of the first half of a head was stored as its row 2i, row i of the second half as 2i + 1.
   const int64_t half = sizes_.head_dim / 2;
-  const int64_t row_size = num_elements / (num_heads * sizes_.head_dim);
-  const int64_t row_blocks = row_size / format.block_size;
-  float* row = output.data();
-  for (int64_t head = 0; head < num_heads; ++head) {
-    for (int64_t i = 0; i < sizes_.head_dim; ++i, row += row_size) {
-      const int64_t stored_row = head * sizes_.head_dim + (i < half ? 2 * i : 2 * (i - half) + 1);
-      format.widen(data + stored_row * row_blocks * format.block_bytes, row_blocks, row);
+  const int64_t row_blocks = num_blocks / (tensor.num_interleaved_heads * sizes_.head_dim);
+  for (int64_t head = 0; head < tensor.num_interleaved_heads; ++head) {
+    for (int64_t i = 0; i < sizes_.head_dim; ++i) {
+      const int64_t row = head * sizes_.head_dim + (i < half ? 2 * i : 2 * (i - half) + 1);
+      read(data + row * row_blocks * stored.format->block_bytes, row_blocks);
     }
+  }
+}
+
+absl::Status GgufCheckpoint::ReadTensor(absl::string_view name, absl::Span<const int64_t> shape,
+                                        absl::Span<float> output) const {
+  ASSIGN_OR_RETURN(const NamedTensor* tensor, Find(name, shape));
+  CHECK_EQ(NumElements(shape), static_cast<int64_t>(output.size())) << "output must fit " << name;
+  const StorageFormat& format = *tensor->stored->format;
+  float* values = output.data();
+  ForEachRun(*tensor, [&](const std::byte* blocks, int64_t num_blocks) {
+    format.widen(blocks, num_blocks, values);
+    values += num_blocks * format.block_size;
+  });
+  return absl::OkStatus();
+}
+
+absl::Status GgufCheckpoint::AppendQuantized(absl::string_view name,
+                                             absl::Span<const int64_t> shape,
+                                             QuantizedMatrix& matrix) const {
+  ASSIGN_OR_RETURN(const NamedTensor* tensor, Find(name, shape));
+  const StorageFormat& format = *tensor->stored->format;
+  CHECK(format.take_apart != nullptr && shape.size() == 2) << name;
+  CHECK(format.bits == matrix.bits && shape[1] == matrix.cols) << name;
+  const size_t first_quant = matrix.quants.size(), first_group = matrix.scales.size();
+  CHECK(format.has_minimums == matrix.has_minimums() || matrix.rows == 0) << name;
+  const size_t num_groups = NumElements(shape) / kQuantizationGroup;
+  matrix.rows += shape[0];
+  matrix.quants.resize(first_quant + NumElements(shape));
+  matrix.scales.resize(first_group + num_groups);
+  if (format.has_minimums) matrix.minimums.resize(first_group + num_groups);
+  uint8_t* quants = matrix.quants.data() + first_quant;
+  uint16_t* scales = matrix.scales.data() + first_group;
+  uint16_t* minimums = format.has_minimums ? matrix.minimums.data() + first_group : nullptr;
+  ForEachRun(*tensor, [&](const std::byte* blocks, int64_t num_blocks) {
+    format.take_apart(blocks, num_blocks, quants, scales, minimums);
+    const int64_t num_values = num_blocks * format.block_size;
+    quants += num_values;
+    scales += num_values / kQuantizationGroup;
+    if (minimums != nullptr) minimums += num_values / kQuantizationGroup;
+  });
+  const auto is_finite = [](uint16_t half) { return (half & 0x7c00) != 0x7c00; };
+  if (!std::all_of(matrix.scales.begin() + first_group, matrix.scales.end(), is_finite) ||
+      (format.has_minimums &&
+       !std::all_of(matrix.minimums.begin() + first_group, matrix.minimums.end(), is_finite))) {
+    return Malformed(absl::StrCat("tensor ", BothNames(name, *tensor),
+                                  " holds a scale that is infinite or NaN"));
   }
   return absl::OkStatus();
 }

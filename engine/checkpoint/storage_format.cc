@@ -194,6 +194,85 @@ void WidenQ6_K(const std::byte* block, int64_t num_blocks, float* values) {
   }
 }
 
+// The same blocks, taken apart.
+
+void Nibbles(const std::byte* bytes, uint8_t* quants) {
+  for (int j = 0; j < 16; ++j) {
+    quants[j] = static_cast<uint8_t>(Low4(bytes[j]));
+    quants[j + 16] = static_cast<uint8_t>(High4(bytes[j]));
+  }
+}
+
+void AddFifthBits(uint32_t bits, uint8_t* quants) {
+  for (int j = 0; j < 32; ++j) quants[j] |= (bits >> j & 1) << 4;
+}
+
+void TakeQ4_0(const std::byte* block, int64_t num_blocks, uint8_t* quants, uint16_t* scales,
+              uint16_t*) {
+  for (; num_blocks > 0; --num_blocks, block += 18, quants += 32) {
+    *scales++ = Load<uint16_t>(block);
+    Nibbles(block + 2, quants);
+  }
+}
+
+void TakeQ4_1(const std::byte* block, int64_t num_blocks, uint8_t* quants, uint16_t* scales,
+              uint16_t* minimums) {
+  for (; num_blocks > 0; --num_blocks, block += 20, quants += 32) {
+    *scales++ = Load<uint16_t>(block);
+    *minimums++ = Load<uint16_t>(block + 2);
+    Nibbles(block + 4, quants);
+  }
+}
+
+void TakeQ5_0(const std::byte* block, int64_t num_blocks, uint8_t* quants, uint16_t* scales,
+              uint16_t*) {
+  for (; num_blocks > 0; --num_blocks, block += 22, quants += 32) {
+    *scales++ = Load<uint16_t>(block);
+    Nibbles(block + 6, quants);
+    AddFifthBits(Load<uint32_t>(block + 2), quants);
+    for (int j = 0; j < 32; ++j) quants[j] += 128 - 16;
+  }
+}
+
+void TakeQ5_1(const std::byte* block, int64_t num_blocks, uint8_t* quants, uint16_t* scales,
+              uint16_t* minimums) {
+  for (; num_blocks > 0; --num_blocks, block += 24, quants += 32) {
+    *scales++ = Load<uint16_t>(block);
+    *minimums++ = Load<uint16_t>(block + 2);
+    Nibbles(block + 8, quants);
+    AddFifthBits(Load<uint32_t>(block + 4), quants);
+  }
+}
+
+void TakeQ8_0(const std::byte* block, int64_t num_blocks, uint8_t* quants, uint16_t* scales,
+              uint16_t*) {
+  for (; num_blocks > 0; --num_blocks, block += 34, quants += 32) {
+    *scales++ = Load<uint16_t>(block);
+    for (int j = 0; j < 32; ++j) quants[j] = Byte(block[2 + j]) ^ 0x80;  // + 128
+  }
+}
+
+// Q4_K, and with fifth bits Q5_K.
+template <bool kFifthBits>
+void TakeK(const std::byte* block, int64_t num_blocks, uint8_t* quants, uint16_t* scales,
+           uint16_t* minimums) {
+  for (; num_blocks > 0; --num_blocks, block += kFifthBits ? 176 : 144) {
+    const float d = LoadHalf(block);
+    const float dmin = LoadHalf(block + 2);
+    const std::byte* low_bits = block + (kFifthBits ? 48 : 16);
+    for (int j = 0; j < 8; ++j, quants += 32) {
+      const auto [scale, minimum] = UnpackScale(block + 4, j);
+      *scales++ = FloatToFloat16(d * static_cast<float>(scale));
+      *minimums++ = FloatToFloat16(-dmin * static_cast<float>(minimum));
+      for (int i = 0; i < 32; ++i) {
+        int q = (Byte(low_bits[j / 2 * 32 + i]) >> (j % 2 * 4)) & 0xf;
+        if (kFifthBits) q |= ((Byte(block[16 + i]) >> j) & 1) << 4;
+        quants[i] = static_cast<uint8_t>(q);
+      }
+    }
+  }
+}
+
 constexpr StorageFormat kSafetensorsFormats[] = {
     {"F32", 1, 4, WidenFloat32},
     {"F16", 1, 2, WidenFloat16},
@@ -224,17 +303,17 @@ struct GgmlFormat {
 constexpr GgmlFormat kGgmlFormats[] = {
     {0, {"F32", 1, 4, WidenFloat32}},
     {1, {"F16", 1, 2, WidenFloat16}},
-    {2, {"Q4_0", 32, 18, WidenQ4_0}},
-    {3, {"Q4_1", 32, 20, WidenQ4_1}},
-    {6, {"Q5_0", 32, 22, WidenQ5_0}},
-    {7, {"Q5_1", 32, 24, WidenQ5_1}},
-    {8, {"Q8_0", 32, 34, WidenQ8_0}},
+    {2, {"Q4_0", 32, 18, WidenQ4_0, 4, false, TakeQ4_0}},
+    {3, {"Q4_1", 32, 20, WidenQ4_1, 4, true, TakeQ4_1}},
+    {6, {"Q5_0", 32, 22, WidenQ5_0, 8, false, TakeQ5_0}},
+    {7, {"Q5_1", 32, 24, WidenQ5_1, 8, true, TakeQ5_1}},
+    {8, {"Q8_0", 32, 34, WidenQ8_0, 8, false, TakeQ8_0}},
     {9, {"Q8_1", 32, 36, nullptr}},
     {10, {"Q2_K", 256, 84, nullptr}},
     {11, {"Q3_K", 256, 110, nullptr}},
-    {12, {"Q4_K", 256, 144, WidenQ4_K}},
-    {13, {"Q5_K", 256, 176, WidenQ5_K}},
-    {14, {"Q6_K", 256, 210, WidenQ6_K}},
+    {12, {"Q4_K", 256, 144, WidenQ4_K, 4, true, TakeK<false>}},
+    {13, {"Q5_K", 256, 176, WidenQ5_K, 8, true, TakeK<true>}},
+    {14, {"Q6_K", 256, 210, WidenQ6_K, 8}},
     {15, {"Q8_K", 256, 292, nullptr}},
     {16, {"IQ2_XXS", 256, 66, nullptr}},
     {17, {"IQ2_XS", 256, 74, nullptr}},

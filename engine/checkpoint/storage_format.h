@@ -19,6 +19,16 @@ struct StorageFormat {
   // Exact, but for F64 and integers beyond 2^24, which are rounded to nearest. Null: the format is
   // known, but not read.
   void (*widen)(const std::byte* blocks, int64_t num_blocks, float* values);
+
+  // Of a quantized format: bits enough for its integers, 4 or 8; else 0.
+  int bits = 0;
+  // Whether QuantizedMatrix has minimums for it.
+  bool has_minimums = false;
+  // Writes what a QuantizedMatrix of `bits` holds of `num_blocks` blocks: their integers, and a
+  // scale (and minimum) for every 32. Exact, but for the "_K" formats, whose scales and minimums
+  // are products that are rounded to binary16. Null: its groups are others.
+  void (*take_apart)(const std::byte* blocks, int64_t num_blocks, uint8_t* quants, uint16_t* scales,
+                     uint16_t* minimums) = nullptr;
 };
 
 // The format of a safetensors dtype ("F32"), or null.

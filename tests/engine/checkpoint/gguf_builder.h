@@ -75,6 +75,7 @@ class GgufBuilder {
     data_.resize((data_.size() + 31) / 32 * 32);
     return *this;
   }
+  uint64_t num_data_bytes() const { return data_.size(); }
   GgufBuilder& FloatTensor(const std::string& name, const std::vector<uint64_t>& extents,
                            const std::vector<float>& values) {
     Entry(name, extents, 0, data_.size());

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/float_conversion.h"
 #include "engine/base/tensor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -322,6 +323,54 @@ TEST(GgufCheckpointTest, RefusesToReadAFormatItDoesNotKnowHowToWiden) {
                        HasSubstr("has the shape [1, 256]; expected [256, 1]")));
   EXPECT_THAT(checkpoint->ReadTensor("model.norm.weight", {6}, absl::MakeSpan(values)),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("model.norm.weight")));
+}
+
+// Integers, as they are stored, in the order of rows that floats have.
+TEST(GgufCheckpointTest, GivesQuantizedTensorsAsTheyAre) {
+  ASSERT_OK_AND_ASSIGN(const auto checkpoint,
+                       Checkpoint::Open(TestDataPath("goldens/llama/gguf/model.gguf").string()));
+  int num_quantized = 0;
+  for (const std::string& name : checkpoint->TensorNames()) {
+    SCOPED_TRACE(name);
+    const std::optional<Checkpoint::Quantization> form = checkpoint->TensorQuantization(name);
+    const bool is_quantized = checkpoint->TensorFormat(name)[0] == 'Q';
+    EXPECT_EQ(form.has_value(), is_quantized);
+    if (!form || !form->in_groups) continue;
+    ++num_quantized;
+    const std::vector<int64_t> shape = *checkpoint->TensorShape(name);
+    QuantizedMatrix matrix{.bits = form->bits, .cols = shape[1]};
+    // Twice, below each other.
+    ASSERT_OK(checkpoint->AppendQuantized(name, shape, matrix));
+    ASSERT_OK(checkpoint->AppendQuantized(name, shape, matrix));
+    EXPECT_EQ(matrix.rows, 2 * shape[0]);
+    EXPECT_EQ(matrix.has_minimums(), form->has_minimums);
+    const std::vector<float> want = Read(*checkpoint, name);
+    ASSERT_EQ(matrix.quants.size(), 2 * want.size());
+    for (size_t i = 0; i < matrix.quants.size(); ++i) {
+      const size_t group = i / 32;  // rows are whole groups
+      double value =
+          double{Float16ToFloat(matrix.scales[group])} * (matrix.quants[i] - matrix.offset());
+      if (matrix.has_minimums()) value += Float16ToFloat(matrix.minimums[group]);
+      ASSERT_NEAR(value, want[i % want.size()], 1e-3 * (0.1 + std::abs(value))) << i;
+    }
+  }
+  EXPECT_GT(num_quantized, 0);
+  QuantizedMatrix matrix{.bits = 8, .cols = 7};
+  EXPECT_THAT(checkpoint->AppendQuantized("nothing", {3, 7}, matrix),
+              StatusIs(absl::StatusCode::kNotFound));
+}
+
+TEST(GgufCheckpointTest, RefusesScalesThatAreNotFinite) {
+  std::string block(18, '\0');  // Q4_0, and its scale
+  block[1] = 0x7c;              // is infinite
+  const std::string bytes = SmallLlama([&](GgufBuilder& builder) {
+    builder.Entry("output.weight", {32, 1}, 2, builder.num_data_bytes()).Data(block);
+  });
+  ASSERT_OK_AND_ASSIGN(const auto checkpoint, Open(bytes));
+  QuantizedMatrix matrix{.bits = 4, .cols = 32};
+  EXPECT_THAT(checkpoint->AppendQuantized("lm_head.weight", {1, 32}, matrix),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("output.weight"), HasSubstr("infinite or NaN"))));
 }
 
 // The folder holds the very values that the file's formats round to.

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/base/float_conversion.h"
+#include "engine/base/quantized_matrix.h"
 #include "engine/base/tensor.h"
 #include "engine/checkpoint/safetensors_file.h"
 #include "gmock/gmock.h"
@@ -126,6 +128,46 @@ TEST(StorageFormatTest, EveryQuantizedFormatEqualsItsTwin) {
       double magnitude = std::abs(expected);
       for (const int at : test.halves) magnitude += 64.0 * 32 * std::abs(Half(block, at));
       ASSERT_NEAR(values[i], expected, 0x1p-22 * magnitude) << "element " << i;
+    }
+  }
+}
+
+// The integers, scales and minimums of the formats that have them in groups of 32.
+TEST(StorageFormatTest, WhatIsTakenApartStandsForTheSameValues) {
+  std::mt19937 random(8);
+  for (const TwinCase& test : kTwins) {
+    SCOPED_TRACE(test.name);
+    const StorageFormat* format = FindGgmlFormat(test.type);
+    ASSERT_NE(format, nullptr);
+    EXPECT_EQ(format->bits, test.name[1] == '4' ? 4 : 8);
+    EXPECT_EQ(format->take_apart == nullptr, test.name == "Q6_K");  // groups of 16
+    if (format->take_apart == nullptr) continue;
+    constexpr int kNumBlocks = 50;
+    std::vector<uint8_t> bytes(1 + kNumBlocks * format->block_bytes);
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+    for (int n = 0; n < kNumBlocks; ++n) {
+      for (const int at : test.halves) bytes[1 + n * format->block_bytes + at + 1] &= 0x9f;
+    }
+    const auto* blocks = reinterpret_cast<const std::byte*>(bytes.data() + 1);
+    const int num_values = kNumBlocks * format->block_size;
+    QuantizedMatrix matrix{.bits = format->bits, .rows = 1, .cols = num_values};
+    matrix.quants.resize(num_values);
+    matrix.scales.resize(num_values / 32);
+    if (format->has_minimums) matrix.minimums.resize(num_values / 32);
+    format->take_apart(blocks, kNumBlocks, matrix.quants.data(), matrix.scales.data(),
+                       matrix.minimums.data());
+    std::vector<float> want(num_values);
+    format->widen(blocks, kNumBlocks, want.data());
+    for (int i = 0; i < num_values; ++i) {
+      ASSERT_LT(matrix.quants[i], 1 << format->bits);
+      const double scaled =
+          double{Float16ToFloat(matrix.scales[i / 32])} * (matrix.quants[i] - matrix.offset());
+      const double minimum = format->has_minimums ? Float16ToFloat(matrix.minimums[i / 32]) : 0.0;
+      // The products of the "_K" formats are rounded to binary16.
+      const double epsilon = test.name.back() == 'K' ? 0x1p-11 : 0x1p-22;
+      ASSERT_NEAR(scaled + minimum, want[i],
+                  epsilon * (std::abs(scaled) + std::abs(minimum)) + 32 * 0x1p-25)
+          << "element " << i;
     }
   }
 }
