@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "absl/algorithm/container.h"
 #include "absl/base/thread_annotations.h"
@@ -29,8 +30,10 @@
 #include "engine/encode_job.h"
 #include "engine/generate_job.h"
 #include "engine/kernels/kernel_context.h"
+#include "engine/kernels/linear.h"
 #include "engine/kernels/self_test.h"
 #include "engine/loaded_model.h"
+#include "engine/model/model_weights.h"
 #include "engine/model_runner.h"
 #include "engine/readers/readers.h"
 #include "engine/step_loop.h"
@@ -281,14 +284,15 @@ void Engine::Impl::RunLoad(Load& load, KernelContext& context) {
 // Packing needs the thread that owns the kernels. It comes in slices, a tensor each, and between
 // those the loop makes a round for the models that are loaded already.
 absl::Status Engine::Impl::RunLoadChecked(Load& load, KernelContext& context) {
-  const DataType dtype = load.source.dtype.value_or(CpuMultipliesBFloat16() ? DataType::kBFloat16
-                                                                            : DataType::kFloat32);
-  if (tested_types_.insert(dtype).second) {
-    const absl::Status status = RunKernelSelfTest(context, dtype);
-    if (!status.ok()) {
-      tested_types_.erase(dtype);
-      return status;
-    }
+  std::vector<DataType> types = {load.source.dtype.value_or(DefaultDataType())};
+  types.push_back(ActivationType(types.front()));
+  if (!load.source.dtype && QuantizedType(load.checkpoint)) {
+    types.insert(types.end(), {DataType::kInt8, DataType::kInt4});
+  }
+  for (const DataType type : types) {
+    if (tested_types_.contains(type)) continue;
+    RETURN_IF_ERROR(RunKernelSelfTest(context, type));
+    tested_types_.insert(type);
   }
   const auto between_tensors = [&](double fraction) {
     if (load.progress != nullptr) load.progress(fraction);
@@ -318,11 +322,12 @@ void Engine::Impl::Wake() {
 absl::Status Engine::Impl::LoadModel(const ModelSource& source,
                                      std::function<void(double)> progress) {
   if (source.name.empty()) return absl::InvalidArgumentError("a model needs a name");
-  if (source.dtype.has_value() && *source.dtype != DataType::kFloat32 &&
-      *source.dtype != DataType::kBFloat16) {
+  constexpr DataType kWeightTypes[] = {DataType::kFloat32, DataType::kBFloat16, DataType::kInt8,
+                                       DataType::kInt4};
+  if (source.dtype && absl::c_find(kWeightTypes, *source.dtype) == std::end(kWeightTypes)) {
     return absl::InvalidArgumentError(absl::StrCat("model \"", source.name, "\": dtype is ",
                                                    DataTypeName(*source.dtype),
-                                                   "; expected f32 or bf16"));
+                                                   "; expected f32, bf16, int8 or int4"));
   }
   {
     absl::MutexLock lock(&mutex_);

@@ -62,8 +62,9 @@ struct EngineOptions {
 struct ModelSource {
   std::string name;  // what requests call it
   std::string path;  // a Hugging Face folder, or a GGUF file
-  std::optional<DataType>
-      dtype;  // kFloat32 or kBFloat16; unset: bf16 where the CPU multiplies it, else f32
+  // Of weights: kFloat32, kBFloat16, kInt8 or kInt4. Unset: as they are stored if a GGUF file has
+  // them quantized, else kBFloat16 where the CPU multiplies it, else kFloat32.
+  std::optional<DataType> dtype;
   std::optional<int32_t> max_tokens;  // a context shorter than the model's own
 };
 

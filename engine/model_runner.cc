@@ -7,7 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/image_config.h"
+#include "engine/kernels/linear.h"
 #include "engine/model/model_config.h"
+#include "engine/model/model_weights.h"
 
 namespace attendant::engine {
 namespace {
@@ -91,8 +93,10 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   const bool is_decoder = spec->stack == Stack::kDecoder;
   const bool has_sources = spec->encoder != nullptr;
   TransformerOptions transformer_options;
-  transformer_options.dtype =
-      source.dtype.value_or(CpuMultipliesBFloat16() ? DataType::kBFloat16 : DataType::kFloat32);
+  transformer_options.dtype = source.dtype.value_or(DefaultDataType());
+  const std::optional<DataType> stored_type =
+      source.dtype ? std::nullopt : QuantizedType(checkpoint);
+  transformer_options.as_stored = stored_type.has_value();
   // Prompts come in chunks; an encoder's input is computed whole.
   const int32_t max_encoder_tokens = std::max(options.max_batch_tokens, description.max_tokens);
   transformer_options.max_batch_tokens = is_decoder ? options.max_batch_tokens : max_encoder_tokens;
@@ -108,7 +112,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   description.architecture = config.model_type;
   description.kind = has_sources ? "encoder-decoder" : is_decoder ? "decoder" : "encoder";
   description.num_parameters = transformer->num_parameters();
-  description.dtype = transformer_options.dtype;
+  description.dtype = stored_type.value_or(transformer_options.dtype);
   description.weight_bytes = transformer->weight_bytes();
   description.embedding_size = is_decoder && !has_sources ? 0 : config.hidden_size;
   // What requests bring are ids of the source.

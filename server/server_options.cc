@@ -57,6 +57,13 @@ bool AbslParseFlag(absl::string_view text, Bytes* out, std::string* error) {
 std::string AbslUnparseFlag(const Bytes& bytes) { return FormatBytes(bytes.value); }
 
 // A flag that may be given several times: each adds to those before.
+// What --model calls the types of weights.
+constexpr std::pair<absl::string_view, engine::DataType> kWeightTypes[] = {
+    {"f32", engine::DataType::kFloat32},
+    {"bf16", engine::DataType::kBFloat16},
+    {"int8", engine::DataType::kInt8},
+    {"int4", engine::DataType::kInt4}};
+
 struct Models {
   std::vector<engine::ModelSource> sources;
 };
@@ -77,8 +84,8 @@ std::string AbslUnparseFlag(const Models& models) {
   return absl::StrJoin(models.sources, ";",
                        [](std::string* out, const engine::ModelSource& source) {
                          absl::StrAppend(out, source.name, "=", source.path);
-                         if (source.dtype)
-                           absl::StrAppend(out, ",dtype=", engine::DataTypeName(*source.dtype));
+                         for (const auto& [name, dtype] : kWeightTypes)
+                           if (source.dtype == dtype) absl::StrAppend(out, ",dtype=", name);
                          if (source.max_tokens)
                            absl::StrAppend(out, ",max_tokens=", *source.max_tokens);
                        });
@@ -104,12 +111,15 @@ ABSL_FLAG(std::string, port_file, DEFAULT(port_file),
           "File to write once the models can be used: the lines grpc=PORT and metrics=PORT. It "
           "appears whole.");
 ABSL_FLAG(Models, model, {},
-          "A model to serve: NAME=PATH[,dtype=f32|bf16][,max_tokens=N], where PATH is a Hugging "
+          "A model to serve: NAME=PATH[,dtype=f32|bf16|int8|int4][,max_tokens=N], where PATH is a "
+          "Hugging "
           "Face folder or a GGUF "
           "file. A path alone is named by its last part. Repeat the flag, or separate by ';', for "
           "several. dtype: bf16 "
           "takes half the memory, and half the time on CPUs that multiply it (the default there); "
-          "f32 is exact. "
+          "f32 is exact; int8 and int4 take a quarter and an eighth, and less time for each token "
+          "that is generated, and are less exact. A GGUF file that is quantized already is by "
+          "default served as it is stored. "
           "max_tokens: a context shorter than the model's own.");
 ABSL_FLAG(std::string, default_model, DEFAULT(default_model),
           "Name of the model that a request without one means. Without this flag such a request "
@@ -358,16 +368,18 @@ absl::StatusOr<engine::ModelSource> ParseModelSource(absl::string_view text) {
     const std::pair<absl::string_view, absl::string_view> option =
         absl::StrSplit(parts[i], absl::MaxSplits('=', 1));
     int32_t number;
-    if (option.first == "dtype" && option.second == "f32") {
-      source.dtype = engine::DataType::kFloat32;
-    } else if (option.first == "dtype" && option.second == "bf16") {
-      source.dtype = engine::DataType::kBFloat16;
+    const auto* const type =
+        std::find_if(std::begin(kWeightTypes), std::end(kWeightTypes),
+                     [&](const auto& known) { return known.first == option.second; });
+    if (option.first == "dtype" && type != std::end(kWeightTypes)) {
+      source.dtype = type->second;
     } else if (option.first == "max_tokens" && absl::SimpleAtoi(option.second, &number) &&
                number >= 1) {
       source.max_tokens = number;
     } else {
       return absl::InvalidArgumentError(absl::StrCat(
-          "\"", parts[i], "\" is not dtype=f32, dtype=bf16 or max_tokens=N with N at least 1"));
+          "\"", parts[i],
+          "\" is not dtype=f32, bf16, int8 or int4, or max_tokens=N with N at least 1"));
     }
   }
   return source;

@@ -48,8 +48,8 @@ absl::StatusOr<ServerOptions> ServerOptionsFromFlags();
 // each fault, which names flag, value and limit.
 absl::Status Validate(const ServerOptions& options);
 
-// "NAME=PATH[,dtype=f32|bf16][,max_tokens=N]", or a path alone, whose last part, without .gguf, is
-// then the name.
+// "NAME=PATH[,dtype=f32|bf16|int8|int4][,max_tokens=N]", or a path alone, whose last part, without
+// .gguf, is then the name.
 absl::StatusOr<engine::ModelSource> ParseModelSource(absl::string_view text);
 
 // "512MiB", "1GiB", "64KiB", "1.5GiB"; a number alone is bytes.

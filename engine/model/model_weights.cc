@@ -3,14 +3,18 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <utility>
 
+#include "absl/log/check.h"
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "engine/base/quantized_matrix.h"
 #include "engine/base/status_macros.h"
+#include "engine/kernels/quantized_weights.h"
 #include "engine/model/position_tables.h"
 
 namespace attendant::engine {
@@ -200,9 +204,7 @@ class WeightReader {
     if (spec_.Has(WeightRole::kPatchEmbedding)) return ReadImageEmbeddings();
     const float scale =
         config_.scale_embedding ? std::sqrt(static_cast<float>(config_.hidden_size)) : 1.0f;
-    ASSIGN_OR_RETURN(weights_.token_embedding,
-                     ReadEmbedding(WeightRole::kTokenEmbedding, config_.vocab_size, options_.dtype,
-                                   {.scale = scale}));
+    ASSIGN_OR_RETURN(weights_.token_embedding, ReadTokenEmbedding(scale));
     // The small tables stay exact: they cost little, and are added to every token.
     if (Has(WeightRole::kPositionEmbedding)) {
       ASSIGN_OR_RETURN(
@@ -230,13 +232,36 @@ class WeightReader {
     return absl::OkStatus();
   }
 
+  absl::StatusOr<EmbeddingTable> ReadTokenEmbedding(float scale) {
+    const std::string name = TensorName(NameOf(WeightRole::kTokenEmbedding), "weight");
+    head_is_shared_ = HeadIsTied() && !config_.scale_logits && BitsOf(TypeOf({name}, true)) != 0 &&
+                      config_.embedding_size == config_.hidden_size;
+    if (!head_is_shared_ && !KeepsQuantized({name}, /*is_head=*/true)) {
+      return ReadEmbedding(WeightRole::kTokenEmbedding, config_.vocab_size,
+                           ActivationType(options_.dtype), {.scale = scale});
+    }
+    BeginMatrix();
+    RETURN_IF_ERROR(ReadRows({{name, config_.vocab_size}}, config_.embedding_size,
+                             /*is_head=*/true));
+    if (mode_ == Mode::kCheck) return EmbeddingTable();
+    ASSIGN_OR_RETURN(embeddings_,
+                     PackQuantized(name, 0, config_.vocab_size, config_.embedding_size));
+    weights_.packed_bytes += static_cast<int64_t>(embeddings_->size_bytes());
+    return EmbeddingTable(embeddings_, scale);
+  }
+
+  // Whether the language-model head is the token embeddings.
+  bool HeadIsTied() const {
+    return HasLanguageModelHead(checkpoint_, spec_, config_) && config_.tie_word_embeddings &&
+           !checkpoint_.TensorShape(TensorName(FindHeadName(checkpoint_, spec_), "weight"));
+  }
+
   // A convolution whose windows do not overlap is a linear layer on each.
   absl::Status ReadImageEmbeddings() {
     const int64_t hidden = config_.hidden_size;
     const int64_t patch_values = int64_t{3} * config_.patch_height * config_.patch_width;
     const std::string name = NameOf(WeightRole::kPatchEmbedding);
-    matrix_.clear();
-    bias_.clear();
+    BeginMatrix();
     RETURN_IF_ERROR(ReadTensor(TensorName(name, "weight"),
                                {hidden, 3, config_.patch_height, config_.patch_width}, matrix_));
     RETURN_IF_ERROR(ReadTensor(TensorName(name, "bias"), {hidden}, bias_));
@@ -369,13 +394,20 @@ class WeightReader {
     if (!HasLanguageModelHead(checkpoint_, spec_, config_)) return absl::OkStatus();
     const std::string head = FindHeadName(checkpoint_, spec_);
     std::string name = TensorName(head, "weight");
-    const bool tied = config_.tie_word_embeddings && !checkpoint_.TensorShape(name);
+    const bool tied = HeadIsTied();
     if (tied) name = TensorName(NameOf(WeightRole::kTokenEmbedding), "weight");
+    BeginMatrix();
+    if (head_is_shared_) {
+      RETURN_IF_ERROR(ReadLogitsBias(TensorName(head, "bias")));
+      weights_.language_model_head.emplace();
+      if (mode_ == Mode::kCheck) return absl::OkStatus();
+      ASSIGN_OR_RETURN(*weights_.language_model_head, Linear::Create(embeddings_, bias_, {}));
+      return absl::OkStatus();
+    }
 
     const int64_t num_parameters = weights_.num_parameters;
-    matrix_.clear();
-    bias_.clear();
-    RETURN_IF_ERROR(ReadTensor(name, {config_.vocab_size, config_.hidden_size}, matrix_));
+    RETURN_IF_ERROR(ReadRows({{name, config_.vocab_size}}, config_.hidden_size,
+                             /*is_head=*/!config_.scale_logits));
     if (tied) weights_.num_parameters = num_parameters;
     if (config_.scale_logits) Scale(1.0f / std::sqrt(static_cast<float>(config_.hidden_size)));
     RETURN_IF_ERROR(ReadLogitsBias(TensorName(head, "bias")));
@@ -407,8 +439,7 @@ class WeightReader {
       head.has_tanh = spec.activation == HeadActivation::kTanh;
       const std::string weight = HeadTensorName(checkpoint_, spec_, spec.transform, ".weight");
       const std::string bias = HeadTensorName(checkpoint_, spec_, spec.transform, ".bias");
-      matrix_.clear();
-      bias_.clear();
+      BeginMatrix();
       RETURN_IF_ERROR(ReadTensor(weight, {width, config_.hidden_size}, matrix_));
       RETURN_IF_ERROR(ReadTensor(bias, {width}, bias_));
       ASSIGN_OR_RETURN(head.transform, Pack(weight, 0, width, config_.hidden_size, activation));
@@ -427,6 +458,7 @@ class WeightReader {
   // The mean of two outputs, of one token and of the next, is one output of the values of both.
   absl::StatusOr<Linear> ReadMeanOutput(const HeadSpec& spec, int64_t width) {
     const auto num_outputs = static_cast<int64_t>(config_.labels.size());
+    BeginMatrix();
     std::vector<float> weights[2], biases[2];
     const absl::string_view names[] = {spec.output, spec.second_output};
     for (int i = 0; i < 2; ++i) {
@@ -434,8 +466,6 @@ class WeightReader {
           ReadTensor(absl::StrCat(names[i], ".weight"), {num_outputs, width}, weights[i]));
       RETURN_IF_ERROR(ReadTensor(absl::StrCat(names[i], ".bias"), {num_outputs}, biases[i]));
     }
-    matrix_.clear();
-    bias_.clear();
     if (mode_ == Mode::kPack) {
       for (int64_t row = 0; row < num_outputs; ++row) {
         for (const std::vector<float>& weight : weights) {
@@ -462,8 +492,7 @@ class WeightReader {
     }
 
     const int64_t num_parameters = weights_.num_parameters;
-    matrix_.clear();
-    bias_.clear();
+    BeginMatrix();
     RETURN_IF_ERROR(ReadTensor(weight, {num_outputs, width}, matrix_));
     if (tied) weights_.num_parameters = num_parameters;
     RETURN_IF_ERROR(ReadTensor(bias, {num_outputs}, bias_));
@@ -502,22 +531,95 @@ class WeightReader {
     return Pack(NameOf(parts.front().role, layer), 0, out_features, in_features, activation);
   }
 
-  // Gathers the parts' weights in `matrix_` and their biases, if they have any, in `bias_`.
+  // Gathers the parts' weights and their biases, if they have any.
   absl::Status Gather(int32_t layer, absl::Span<const LinearPart> parts, int64_t in_features,
                       bool has_bias) {
-    int64_t out_features = 0;
-    for (const LinearPart& part : parts) out_features += part.out_features;
-    bias_.clear();
-    matrix_.clear();
-    if (mode_ == Mode::kPack) matrix_.reserve(out_features * in_features);
-    // Whether there is a bias is one question for all parts.
-    has_bias = HasBias(NameOf(parts.front().role, layer), has_bias);
+    BeginMatrix();
+    std::vector<StoredRows> rows;
     for (const LinearPart& part : parts) {
-      const std::string name = NameOf(part.role, layer);
-      RETURN_IF_ERROR(ReadMatrix(TensorName(name, "weight"), part.out_features, in_features));
-      if (has_bias) {
-        RETURN_IF_ERROR(ReadTensor(TensorName(name, "bias"), {part.out_features}, bias_));
+      rows.push_back({TensorName(NameOf(part.role, layer), "weight"), part.out_features});
+    }
+    RETURN_IF_ERROR(ReadRows(rows, in_features, /*is_head=*/false));
+    // Whether there is a bias is one question for all parts.
+    if (!HasBias(NameOf(parts.front().role, layer), has_bias)) return absl::OkStatus();
+    for (const LinearPart& part : parts) {
+      const std::string name = TensorName(NameOf(part.role, layer), "bias");
+      RETURN_IF_ERROR(ReadTensor(name, {part.out_features}, bias_));
+    }
+    return absl::OkStatus();
+  }
+
+  // A matrix of the checkpoint, and its rows.
+  struct StoredRows {
+    std::string name;
+    int64_t rows;
+  };
+
+  static int BitsOf(DataType dtype) {
+    return dtype == DataType::kInt8 ? 8 : dtype == DataType::kInt4 ? 4 : 0;
+  }
+
+  // What the matrix is packed in that the tensors `names` make.
+  DataType TypeOf(const std::vector<std::string>& names, bool is_head) const {
+    DataType type = options_.dtype;
+    if (options_.as_stored) {
+      for (const std::string& name : names) {
+        if (checkpoint_.TensorQuantization(name)) type = DataType::kInt8;
       }
+    }
+    return is_head && type == DataType::kInt4 ? DataType::kInt8 : type;
+  }
+
+  // Whether that matrix is made of the integers that the checkpoint has.
+  bool KeepsQuantized(const std::vector<std::string>& names, bool is_head) const {
+    if (is_head ? config_.scale_logits : spec_.linear_layout != LinearLayout::kOutIn) return false;
+    const std::optional<Checkpoint::Quantization> form =
+        checkpoint_.TensorQuantization(names.front());
+    const int most_bits = options_.as_stored ? 8 : BitsOf(TypeOf(names, is_head));
+    return form && form->in_groups && form->bits <= most_bits &&
+           std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+             return checkpoint_.TensorQuantization(name) == form;
+           });
+  }
+
+  // Forgets what was gathered. What is gathered next is packed as a head is, unless ReadRows says
+  // otherwise.
+  void BeginMatrix() {
+    matrix_.clear();
+    bias_.clear();
+    quantized_.reset();
+    matrix_type_ = TypeOf({}, /*is_head=*/true);
+  }
+
+  // Gathers matrices below each other, in `matrix_` or in `quantized_`.
+  absl::Status ReadRows(const std::vector<StoredRows>& parts, int64_t in_features, bool is_head) {
+    std::vector<std::string> names;
+    int64_t out_features = 0;
+    for (const StoredRows& part : parts) {
+      names.push_back(part.name);
+      out_features += part.rows;
+    }
+    matrix_type_ = TypeOf(names, is_head);
+    if (!KeepsQuantized(names, is_head)) {
+      if (mode_ == Mode::kPack) matrix_.reserve(out_features * in_features);
+      for (const StoredRows& part : parts) {
+        RETURN_IF_ERROR(is_head ? ReadTensor(part.name, {part.rows, in_features}, matrix_)
+                                : ReadMatrix(part.name, part.rows, in_features));
+      }
+      return absl::OkStatus();
+    }
+    quantized_ = QuantizedMatrix{.bits = checkpoint_.TensorQuantization(names.front())->bits,
+                                 .cols = in_features};
+    for (const StoredRows& part : parts) {
+      const std::vector<int64_t> shape = {part.rows, in_features};
+      CountElements(shape);
+      if (mode_ == Mode::kCheck) {
+        RETURN_IF_ERROR(CheckTensor(part.name, shape));
+        continue;
+      }
+      RETURN_IF_ERROR(checkpoint_.AppendQuantized(part.name, shape, *quantized_));
+      checkpoint_.Release(part.name);
+      ReportProgress();
     }
     return absl::OkStatus();
   }
@@ -526,12 +628,19 @@ class WeightReader {
   absl::StatusOr<Linear> Pack(const std::string& name, int64_t first, int64_t out_features,
                               int64_t in_features, Activation activation) {
     if (mode_ == Mode::kCheck) return Linear();
-    const ConstMatrix weight(matrix_.data() + first * in_features, out_features, in_features);
     absl::Span<const float> bias = bias_;
     if (!bias.empty()) bias = bias.subspan(first, out_features);
-    auto linear = Linear::Create(
-        context_, weight, bias,
-        {.dtype = options_.dtype, .activation = activation, .strict = options_.strict_kernels});
+    const LinearOptions options = {
+        .dtype = matrix_type_, .activation = activation, .strict = options_.strict_kernels};
+    absl::StatusOr<Linear> linear;
+    if (quantized_) {
+      ASSIGN_OR_RETURN(std::shared_ptr<const QuantizedWeights> packed,
+                       PackQuantized(name, first, out_features, in_features));
+      linear = Linear::Create(std::move(packed), bias, options);
+    } else {
+      const ConstMatrix weight(matrix_.data() + first * in_features, out_features, in_features);
+      linear = Linear::Create(context_, weight, bias, options);
+    }
     if (!linear.ok()) {
       return absl::Status(linear.status().code(),
                           absl::StrCat(name, ": ", linear.status().message()));
@@ -539,6 +648,24 @@ class WeightReader {
     weights_.packed_bytes += static_cast<int64_t>(linear->packed_bytes());
     if (absl::StrContains(linear->implementation(), "ref")) ++weights_.num_reference_kernels;
     return linear;
+  }
+
+  // The same in small integers, of which a Linear and an EmbeddingTable may be made.
+  absl::StatusOr<std::shared_ptr<const QuantizedWeights>> PackQuantized(const std::string& name,
+                                                                        int64_t first,
+                                                                        int64_t out_features,
+                                                                        int64_t in_features) {
+    if (quantized_) {
+      CHECK(first == 0 && quantized_->rows == out_features) << name << " is packed in pieces";
+      return std::make_shared<QuantizedWeights>(context_, *quantized_);
+    }
+    const ConstMatrix weight(matrix_.data() + first * in_features, out_features, in_features);
+    const absl::StatusOr<QuantizedMatrix> matrix = Quantize(context_, weight, BitsOf(matrix_type_));
+    if (!matrix.ok()) {
+      return absl::Status(matrix.status().code(),
+                          absl::StrCat(name, ": ", matrix.status().message()));
+    }
+    return std::make_shared<QuantizedWeights>(context_, *matrix);
   }
 
   absl::StatusOr<NormWeights> ReadNorm(const std::string& name) {
@@ -583,9 +710,7 @@ class WeightReader {
   // Appends the values of a tensor to `values`, or, when checking, only looks at its shape.
   absl::Status ReadTensor(const std::string& name, std::vector<int64_t> shape,
                           std::vector<float>& values) {
-    const int64_t num_elements = NumElements(shape);
-    weights_.num_parameters += num_elements;
-    num_elements_ += num_elements;
+    const int64_t num_elements = CountElements(shape);
     if (mode_ == Mode::kCheck) return CheckTensor(name, shape);
 
     const size_t begin = values.size();
@@ -597,10 +722,20 @@ class WeightReader {
       return absl::InvalidArgumentError(absl::StrCat(checkpoint_.path(), ": tensor ", name,
                                                      " holds a value that is infinite or NaN"));
     }
-    if (progress_) {
-      progress_(static_cast<double>(num_elements_) / static_cast<double>(num_elements_of_all_));
-    }
+    ReportProgress();
     return absl::OkStatus();
+  }
+
+  int64_t CountElements(absl::Span<const int64_t> shape) {
+    const int64_t num_elements = NumElements(shape);
+    weights_.num_parameters += num_elements;
+    num_elements_ += num_elements;
+    return num_elements;
+  }
+
+  void ReportProgress() const {
+    if (progress_ == nullptr) return;
+    progress_(static_cast<double>(num_elements_) / static_cast<double>(num_elements_of_all_));
   }
 
   absl::Status CheckTensor(const std::string& name, absl::Span<const int64_t> shape) const {
@@ -624,9 +759,14 @@ class WeightReader {
   int64_t num_elements_ = 0;         // read in this walk
   int64_t num_elements_of_all_ = 0;  // counted in the walk before
   ModelWeights weights_;
-  std::vector<float> matrix_;  // what is packed next
-  std::vector<float> bias_;    // its bias, or empty
-  std::vector<float> stored_;  // before it is transposed
+  // What is packed next: floats, or integers as they are stored; its type; and its bias, or empty.
+  std::vector<float> matrix_;
+  std::optional<QuantizedMatrix> quantized_;
+  DataType matrix_type_ = DataType::kFloat32;
+  std::vector<float> bias_;
+  std::shared_ptr<const QuantizedWeights> embeddings_;  // of the tokens, where they are integers
+  bool head_is_shared_ = false;  // those weights are the language-model head's as well
+  std::vector<float> stored_;    // before it is transposed
 };
 
 }  // namespace
@@ -638,6 +778,18 @@ absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, const Arc
   WeightReader reader(checkpoint, spec, config, options, context);
   RETURN_IF_ERROR(reader.Walk(WeightReader::Mode::kCheck, nullptr).status());
   return reader.Walk(WeightReader::Mode::kPack, progress);
+}
+
+std::optional<DataType> QuantizedType(const Checkpoint& checkpoint) {
+  int64_t plain = 0, four = 0, eight = 0;
+  for (const std::string& name : checkpoint.TensorNames()) {
+    const std::vector<int64_t> shape = checkpoint.TensorShape(name).value();
+    if (shape.size() != 2) continue;
+    const std::optional<Checkpoint::Quantization> form = checkpoint.TensorQuantization(name);
+    (!form ? plain : form->bits == 4 ? four : eight) += NumElements(shape);
+  }
+  if (four + eight <= plain) return std::nullopt;
+  return four > eight ? DataType::kInt4 : DataType::kInt8;
 }
 
 std::vector<std::string> FindHeads(const Checkpoint& checkpoint, const ArchitectureSpec& spec,

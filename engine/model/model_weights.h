@@ -84,9 +84,21 @@ struct ModelWeights {
   }
 };
 
+// What most of a checkpoint's matrices are stored in, as LinearOptions has types: kInt4 or kInt8
+// for one that was quantized, of about so many bits; else nothing.
+std::optional<DataType> QuantizedType(const Checkpoint& checkpoint);
+
 struct LoadWeightsOptions {
-  DataType dtype = DataType::kFloat32;  // of linear layers and token embeddings; or kBFloat16
-  bool strict_kernels = false;          // refuse oneDNN's reference code
+  // Of linear layers, as LinearOptions has it. Heads, whose outputs are what a model says, have 8
+  // bits at least; token embeddings are in ActivationType(dtype), or share the weights of a
+  // quantized head that is tied to them.
+  //
+  // Matrices that are stored in as few bits or fewer, in groups that the kernels know, are kept as
+  // they are.
+  DataType dtype = DataType::kFloat32;
+  // Every matrix that is stored in integers keeps its bits, whatever `dtype`, which the others get.
+  bool as_stored = false;
+  bool strict_kernels = false;  // refuse oneDNN's reference code
 };
 
 // Checks the name and shape of every tensor that the model needs, and only then packs them, one at

@@ -25,9 +25,10 @@ struct Transformer::Impl {
         options(options),
         context(context),
         encoder(std::move(encoder)),
-        attention(spec, this->config, options.dtype, options.max_batch_tokens,
+        attention(spec, this->config, ActivationType(options.dtype), options.max_batch_tokens,
                   this->weights.relative_bias),
-        cross_attention(spec, this->config, options.dtype, options.max_batch_tokens),
+        cross_attention(spec, this->config, ActivationType(options.dtype),
+                        options.max_batch_tokens),
         workspace(spec, this->config, options.max_batch_tokens,
                   this->encoder == nullptr ? 0 : options.max_source_tokens, options.max_logit_rows,
                   this->weights.language_model_head.has_value()) {
@@ -170,10 +171,11 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::LoadStack(
   ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(checkpoint.config_json(), spec));
   CHECK(encoder == nullptr || encoder->config().hidden_size == config.hidden_size)
       << "the stacks of an architecture read their width from one key";
-  ASSIGN_OR_RETURN(ModelWeights weights,
-                   LoadWeights(checkpoint, spec, config,
-                               {.dtype = options.dtype, .strict_kernels = options.strict_kernels},
-                               context, progress));
+  ASSIGN_OR_RETURN(ModelWeights weights, LoadWeights(checkpoint, spec, config,
+                                                     {.dtype = options.dtype,
+                                                      .as_stored = options.as_stored,
+                                                      .strict_kernels = options.strict_kernels},
+                                                     context, progress));
   std::vector<std::string> heads = FindHeads(checkpoint, spec, config);
   return std::unique_ptr<Transformer>(new Transformer(
       std::make_unique<Impl>(spec, std::move(config), std::move(heads), std::move(weights), options,
@@ -213,7 +215,7 @@ KvCacheOptions Transformer::cache_options(int32_t block_size) const {
           .num_key_value_heads = impl_->config.num_key_value_heads,
           .head_dim = impl_->config.head_dim,
           .block_size = block_size,
-          .dtype = impl_->options.dtype};
+          .dtype = ActivationType(impl_->options.dtype)};
 }
 
 void Transformer::EncodeSources(const Batch& sources, KvCache& cache) {

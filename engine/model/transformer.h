@@ -24,10 +24,12 @@
 namespace attendant::engine {
 
 struct TransformerOptions {
-  DataType dtype = DataType::kFloat32;  // of weights and products; or kBFloat16
-  int32_t max_batch_tokens = 2048;      // activations are sized for a Batch of so many tokens
-  int32_t max_source_tokens = 2048;     // of an encoder-decoder: and for sources of so many
-  int32_t max_logit_rows = 64;          // and for so many rows of logits
+  // Of weights and products, as LoadWeightsOptions has them.
+  DataType dtype = DataType::kFloat32;
+  bool as_stored = false;
+  int32_t max_batch_tokens = 2048;   // activations are sized for a Batch of so many tokens
+  int32_t max_source_tokens = 2048;  // of an encoder-decoder: and for sources of so many
+  int32_t max_logit_rows = 64;       // and for so many rows of logits
   bool strict_kernels = false;
 };
 

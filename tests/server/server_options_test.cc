@@ -88,6 +88,12 @@ TEST(ModelSourceTest, NamesPathsAndOptions) {
   EXPECT_EQ(source.path, "/m/x");
   EXPECT_EQ(source.dtype, engine::DataType::kBFloat16);
   EXPECT_EQ(source.max_tokens, 64);
+  for (const auto& [text, dtype] : {std::pair("a=/x,dtype=f32", engine::DataType::kFloat32),
+                                    std::pair("a=/x,dtype=int8", engine::DataType::kInt8),
+                                    std::pair("a=/x,dtype=int4", engine::DataType::kInt4)}) {
+    ASSERT_OK_AND_ASSIGN(source, ParseModelSource(text));
+    EXPECT_EQ(source.dtype, dtype);
+  }
 
   ASSERT_OK_AND_ASSIGN(source, ParseModelSource("/models/all-MiniLM-L6-v2/"));
   EXPECT_EQ(source.name, "all-MiniLM-L6-v2");
@@ -109,7 +115,7 @@ TEST(ModelSourceTest, BadOnesAreExplained) {
   EXPECT_THAT(ParseModelSource("/"),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("the name")));
   for (const char* text :
-       {"a=/x,dtype=int4", "a=/x,max_tokens=0", "a=/x,max_tokens=", "a=/x,wat"}) {
+       {"a=/x,dtype=int3", "a=/x,max_tokens=0", "a=/x,max_tokens=", "a=/x,wat"}) {
     EXPECT_THAT(ParseModelSource(text),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("is not dtype=f32")));
   }

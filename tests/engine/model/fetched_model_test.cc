@@ -10,7 +10,9 @@
 
 #include "engine/checkpoint/checkpoint.h"
 #include "engine/kernels/kernel_context.h"
+#include "engine/kernels/linear.h"
 #include "engine/kernels/softmax.h"
+#include "engine/model/model_weights.h"
 #include "engine/model/pooling.h"
 #include "engine/model/transformer.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -135,6 +137,70 @@ TEST_F(FetchedModelTest, SmolLm2ContinuesAsTheReferenceDoes) {
     // The logits are near 20. In float that is 50 times the last bit; in bf16 some six roundings.
     EXPECT_LE(worst, dtype == DataType::kFloat32 ? 2e-4 : 0.5) << DataTypeName(dtype);
   }
+}
+
+// The file's own integers, 4 bits in the layers and 8 in the embeddings that are the head as well.
+TEST_F(FetchedModelTest, SmolLm2AsStoredContinuesAloneAsAmongOthersAndWithoutACache) {
+  OpenOrSkip("SmolLM2-135M-Instruct.gguf");
+  if (IsSkipped()) return;
+  EXPECT_EQ(QuantizedType(*checkpoint_), DataType::kInt4);
+  ASSERT_OK_AND_ASSIGN(const auto model, Transformer::Load(*checkpoint_,
+                                                           {.dtype = DefaultDataType(),
+                                                            .as_stored = true,
+                                                            .max_batch_tokens = 512,
+                                                            .max_logit_rows = 512,
+                                                            .strict_kernels = true},
+                                                           Context()));
+  // 106 million weights in 5 bits, 28 million in 8.5, and norms.
+  EXPECT_LT(model->weight_bytes(), 97 << 20);
+
+  const ExpectedTensors expected(TestDataPath("goldens/smollm2"));
+  constexpr int kNewTokens = 32;
+  const auto last_best = [&](const ModelRunner::Output& output) {
+    const auto logits = absl::MakeConstSpan(output.logits).last(model->config().vocab_size);
+    return static_cast<int32_t>(ArgMax(logits));
+  };
+  std::vector<ModelRunner::Piece> pieces;
+  std::vector<std::vector<int32_t>> alone;
+  double worst = 0;
+  for (const std::string& prompt : expected.Inputs()) {
+    SCOPED_TRACE(prompt);
+    const std::vector<int32_t> ids = expected.Ids(prompt + ".input_ids");
+    if (ids.size() > 400) continue;
+    const ModelRunner::Output output = ModelRunner::Run(*model, ids);
+    const auto logits = absl::MakeConstSpan(output.logits).last(model->config().vocab_size);
+    const std::vector<int32_t> top_ids = expected.Ids(prompt + ".top_ids");
+    const std::vector<float> top_logits = expected.Values(prompt + ".top_logits");
+    for (size_t i = 0; i < top_ids.size(); ++i) {
+      worst = std::max(worst, std::abs(double{logits[top_ids[i]]} - top_logits[i]));
+    }
+    EXPECT_EQ(last_best(output), top_ids[0]);
+    alone.push_back(ModelRunner::Greedy(*model, ids, kNewTokens));
+    pieces.push_back({static_cast<int>(pieces.size()), ids});
+    if (pieces.size() > 1) continue;
+    std::vector<int32_t> text = ids;
+    for (int i = 0; i < kNewTokens; ++i) text.push_back(last_best(ModelRunner::Run(*model, text)));
+    EXPECT_EQ(std::vector<int32_t>(text.end() - kNewTokens, text.end()), alone.back());
+  }
+  RecordProperty("worst", std::to_string(worst));
+  EXPECT_LE(worst, 1.0);
+
+  ModelRunner runner(*model, 512);
+  std::vector<std::vector<int32_t>> together(pieces.size());
+  // Prompts one after the other, and then all sequences in each step.
+  for (ModelRunner::Piece& piece : pieces) {
+    const int32_t id = last_best(runner.Step({piece})[0]);
+    together[piece.sequence].push_back(id);
+    piece.ids = {id};
+  }
+  for (int step = 1; step < kNewTokens; ++step) {
+    const std::vector<ModelRunner::Output> outputs = runner.Step(pieces);
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      pieces[i].ids = {last_best(outputs[i])};
+      together[i].push_back(pieces[i].ids[0]);
+    }
+  }
+  EXPECT_EQ(together, alone);
 }
 
 }  // namespace

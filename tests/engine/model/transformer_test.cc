@@ -9,6 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "engine/kernels/kernel_context.h"
+#include "engine/kernels/linear.h"
+#include "engine/kernels/quantized_weights.h"
+#include "engine/kernels/reference.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/model/fake_checkpoint.h"
@@ -99,6 +102,17 @@ void Append(const ModelRunner::Output& more, ModelRunner::Output& output) {
   output.logits.insert(output.logits.end(), more.logits.begin(), more.logits.end());
 }
 
+// To what 4 bits hold.
+void RoundMatrices(FakeCheckpoint& checkpoint) {
+  for (auto& [name, tensor] : checkpoint.tensors) {
+    if (tensor.shape.size() != 2) continue;
+    const Matrix values(tensor.values.data(), tensor.shape[0], tensor.shape[1]);
+    const auto quantized = Quantize(Context(1), values, 4);
+    CHECK_OK(quantized.status());
+    reference::Dequantize(*quantized, values);
+  }
+}
+
 struct Case {
   const char* name;
   FakeCheckpoint (*checkpoint)();
@@ -119,13 +133,19 @@ class BehaviourTest : public ::testing::TestWithParam<Case> {
   // bf16: the two ways round other intermediate values (a cached key is multiplied in f32 by a
   // single query, in bf16 by many). Each strays from the exact result as far as this model's bf16
   // does, which is measured here; so they are within twice that of each other.
+  //
+  // int8 and int4: the same, with steps a few times as long; weights in 4 bits are far from the
+  // exact ones, but alike in both ways, and so not counted.
   Stray Bound() {
-    if (GetParam().dtype == DataType::kFloat32) return {.largest = 2e-5, .rms = 2e-5};
-    const auto exact = Load(GetParam().checkpoint(), DataType::kFloat32);
-    const auto rounded = LoadModel();
+    const DataType dtype = GetParam().dtype;
+    if (dtype == DataType::kFloat32) return {.largest = 2e-5, .rms = 2e-5};
+    FakeCheckpoint checkpoint = GetParam().checkpoint();
+    if (dtype == DataType::kInt4) RoundMatrices(checkpoint);
+    const auto exact = Load(checkpoint, DataType::kFloat32);
+    const auto rounded = Load(checkpoint, dtype);
     const Ids ids = SomeIds(99, 40);
     const Stray stray = StrayOf(ModelRunner::Run(*rounded, ids), ModelRunner::Run(*exact, ids));
-    EXPECT_LT(stray.rms, 0.03) << "bf16 is that far off";
+    EXPECT_LT(stray.rms, dtype == DataType::kBFloat16 ? 0.03 : 0.06) << "it is that far off";
     return {.largest = 2 * stray.largest, .rms = 2 * stray.rms};
   }
 };
@@ -224,12 +244,13 @@ TEST_P(DecoderBehaviourTest, LogitsAreOfTheRowsAskedFor) {
   const std::vector<float> of_all(all.data, all.data + all.rows * all.cols);
   const Matrix some = model->Logits(hidden, {3, 4, 19});
   ASSERT_EQ(some.rows, 3);
+  const bool is_integer = ActivationType(GetParam().dtype) != GetParam().dtype;
   for (int i = 0; i < 3; ++i) {
     const int row = std::vector<int>{3, 4, 19}[i];
     const Stray stray =
         StrayOf(std::vector<float>(some.row(i), some.row(i) + some.cols),
                 {of_all.begin() + row * some.cols, of_all.begin() + (row + 1) * some.cols});
-    EXPECT_LE(stray.largest, 2e-5);
+    EXPECT_LE(stray.largest, is_integer ? Bound().largest : 2e-5);
   }
   EXPECT_EQ(model->Logits(hidden, {}).rows, 0);
 }
@@ -312,15 +333,21 @@ TEST_P(EncoderDecoderTest, ACopiedBlockIsAsGoodAsTheFirst) {
 }
 
 constexpr Case kEncoders[] = {{"BertF32", TinyBert, DataType::kFloat32},
-                              {"BertBf16", TinyBert, DataType::kBFloat16}};
+                              {"BertBf16", TinyBert, DataType::kBFloat16},
+                              {"BertInt8", TinyBert, DataType::kInt8},
+                              {"BertInt4", TinyBert, DataType::kInt4}};
 constexpr Case kDecoders[] = {{"Gpt2F32", TinyGpt2, DataType::kFloat32},
                               {"Gpt2Bf16", TinyGpt2, DataType::kBFloat16},
                               {"LlamaF32", TinyLlama, DataType::kFloat32},
                               {"LlamaBf16", TinyLlama, DataType::kBFloat16},
+                              {"Gpt2Int8", TinyGpt2, DataType::kInt8},
+                              {"LlamaInt8", TinyLlama, DataType::kInt8},
+                              {"LlamaInt4", TinyLlama, DataType::kInt4},
                               {"T5F32", TinyT5, DataType::kFloat32},
                               {"TransformerF32", TinyTransformer, DataType::kFloat32}};
 constexpr Case kEncoderDecoders[] = {{"T5F32", TinyT5, DataType::kFloat32},
                                      {"T5Bf16", TinyT5, DataType::kBFloat16},
+                                     {"T5Int8", TinyT5, DataType::kInt8},
                                      {"TransformerF32", TinyTransformer, DataType::kFloat32},
                                      {"TransformerBf16", TinyTransformer, DataType::kBFloat16}};
 std::string CaseName(const ::testing::TestParamInfo<Case>& info) { return info.param.name; }
