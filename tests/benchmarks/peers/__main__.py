@@ -47,14 +47,14 @@ def facts_of(arguments):
     return [
         f"CPU: {cpu.get('model name', platform.machine())}, family {cpu.get('cpu family')}, model {cpu.get('model')}, "
         f"{os.cpu_count()} processors; {' '.join(flags)}",
-        f"{arguments.threads} threads on processors {','.join(map(str, arguments.cpus))}, {arguments.rounds} rounds; "
-        f"Linux {platform.release()}",
-        f"Attendant {commit}, by `./dev bench peers {' '.join(sys.argv[1:])}`".rstrip("` ") + "`",
+        f"Linux {platform.release()}; Attendant {commit}; --threads {arguments.threads} "
+        f"--seconds {arguments.seconds:g}",
     ]
 
 
-def write(path, title, facts, measurements):
-    """The table, its plot, and the plot's data; returns the table."""
+def write(path, title, facts):
+    """The tables and the plot of a file of measurements; returns the rows."""
+    measurements = report.read_tsv(path) if path.exists() else []
     summaries = report.summarize(measurements)
     rows = [row for case in cases.CASES for row in report.rows_of(case, summaries)]
     plot = path.with_suffix(".svg")
@@ -64,8 +64,10 @@ def write(path, title, facts, measurements):
     return rows
 
 
-def run(chosen, arguments, path, before):
+def run(chosen, arguments, path):
     """Measures round by round; what is known is on disk after each measurement."""
+    # What was measured earlier on the same day stays, so that a case can be measured again alone.
+    before = report.read_tsv(path) if path.exists() else []
     names = {case.name for case in chosen}
     measurements = [measurement for measurement in before if measurement.case not in names]
     refused = set()
@@ -84,23 +86,24 @@ def run(chosen, arguments, path, before):
                     refused.add((case.name, contender.label))
                 value = "-" if measurement.value is None else f"{report.number(measurement.value)} {measurement.unit}"
                 noise = f"others {measurement.noise:.0%}" if measurement.noise > report.NOISY else ""
-                install.say(f"[{done}/{total}] {case.name:32} {contender.label:38} {value:>18}  {measurement.note}{noise}")
+                note = measurement.note or noise
+                install.say(f"[{done}/{total}] {case.name:32} {contender.label:38} {value:>18}  {note}")
                 report.write_tsv(path, measurements)
-    return measurements
 
 
 def main():
     parser = argparse.ArgumentParser(prog="./dev bench peers", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("row", nargs="*", help="only cases whose name holds one of these, as encode/minilm or decode")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each contender has its turn (3)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", 
+                        help="how often each contender has its turn (3); 0 writes the tables of today anew")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="for everyone (2)")
     parser.add_argument("--cpus", metavar="LIST", help="processors to pin them to: 0,1,... (the first ones)")
     parser.add_argument("--seconds", type=float, default=2, metavar="S", help="how long each repeats its work (2)")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
-    parser.add_argument("--install", action="store_true", help="install the peers and make the models, and measure nothing")
+    parser.add_argument("--install", action="store_true", help="install peers and models, and measure nothing")
     parser.add_argument("--results", type=pathlib.Path, default=RESULTS, metavar="DIR", help="where results go")
-    parser.add_argument("--build-dir", type=pathlib.Path, metavar="DIR", help="programs built already, instead of a build")
+    parser.add_argument("--build-dir", type=pathlib.Path, metavar="DIR", help="where the programs are built already")
     arguments = parser.parse_args()
 
     chosen = cases.selected(arguments.row)
@@ -109,8 +112,8 @@ def main():
     if arguments.list:
         print("\n".join(case.name for case in chosen))
         return
-    if arguments.rounds < 1 or arguments.threads < 1:
-        parser.error("--rounds and --threads are at least 1")
+    if arguments.rounds < 0 or arguments.threads < 1:
+        parser.error("--rounds is at least 0, and --threads 1")
     allowed = sorted(os.sched_getaffinity(0))
     arguments.cpus = [int(cpu) for cpu in arguments.cpus.split(",")] if arguments.cpus else allowed[: arguments.threads]
     if len(arguments.cpus) < arguments.threads or not set(arguments.cpus) <= set(allowed):
@@ -124,10 +127,11 @@ def main():
     cpu = cpu_facts().get("model name", platform.machine())
     arguments.results.mkdir(parents=True, exist_ok=True)
     path = arguments.results / f"{slug(cpu)}-{today}.tsv"
-    # What was measured earlier on the same day stays, so that a case can be measured again alone.
-    before = report.read_tsv(path) if path.exists() else []
-    measurements = run(chosen, arguments, path, before)
-    rows = write(path, f"Attendant and its peers on {cpu}, {today}", facts_of(arguments), measurements)
+    try:
+        if arguments.rounds:
+            run(chosen, arguments, path)
+    finally:
+        rows = write(path, f"Attendant and its peers on {cpu}, {today}", facts_of(arguments))
     names = {case.name for case in chosen}
     print(report.targets_table([row for row in rows if row.case in names]))
     print(f"\n{path.with_suffix('.md')}")

@@ -65,7 +65,8 @@ def measure(case, contender, turn, settings):
     others = busy_seconds(settings.cpus) - busy - (own_seconds() - own)
     noise = round(min(max(others / wall, 0.0), 1.0), 3)
     if code != 0:
-        reason = (errors.strip().splitlines() or [f"ended with {code}"])[-1][:200]
+        # Its last part, without the paths of this machine that come before.
+        reason = (errors.strip().splitlines() or [f"ended with {code}"])[-1].rsplit("; ", 1)[-1][:200]
         note = reason if code == NOT_SERVED else report.FAILED + reason
         return report.Measurement(case.name, contender.label, turn, None, noise=noise, note=note)
     result = json.loads(output.strip().splitlines()[-1])

@@ -172,7 +172,8 @@ def targets_table(rows):
     for row in rows:
         met = {True: "yes", False: "**no**", None: "-"}[row.met]
         ratio = "-" if row.ratio is None else number(row.ratio) + ("~" if row.noisy else "")
-        lines.append([row.case, row.target.ours, spread(row.mine), row.peer, spread(row.theirs), ratio, bound(row), met])
+        lines.append([row.case, row.target.ours, spread(row.mine), row.peer, spread(row.theirs), ratio, bound(row)])
+        lines[-1].append(met)
     return table(["work", "ours", "median (spread)", "best peer", "median (spread)", "ratio", "target", "met"], lines)
 
 
@@ -209,7 +210,7 @@ def markdown(title, facts, plot, known_cases, measurements):
 
 # The plot.
 
-LABELS, BARS, LINE = 400, 420, 18
+LABELS, BARS, LINE = 500, 420, 18
 MET, MISSED, INK, FAINT = "#2a9d6f", "#d9822b", "#222222", "#dddddd"
 
 
@@ -249,7 +250,8 @@ def plot(title, rows):
             f'<text x="{LABELS - 8}" y="{top + 10}" text-anchor="end" fill="{INK}">{name}</text>'
             f'<rect x="{left:.1f}" y="{top}" width="{max(right - left, 1):.1f}" height="{LINE - 6}" '
             f'fill="{MET if row.met else MISSED}"/>'
-            f'<line x1="{goal:.1f}" y1="{top - 2}" x2="{goal:.1f}" y2="{top + LINE - 4}" stroke="{INK}" stroke-width="2"/>'
+            f'<line x1="{goal:.1f}" y1="{top - 2}" x2="{goal:.1f}" y2="{top + LINE - 4}" stroke="{INK}" '
+            f'stroke-width="2"/>'
             f'<text x="{max(right, goal) + 5:.1f}" y="{top + 10}" fill="{INK}">{number(row.ratio)}</text>'
         )
     return "\n".join([*lines, "</svg>"]) + "\n"

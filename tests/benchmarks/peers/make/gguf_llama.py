@@ -1,4 +1,4 @@
-"""make/gguf_llama.py LLAMA_FOLDER FILE: the same weights for llama.cpp, in bfloat16, with a vocabulary of made-up words."""
+"""make/gguf_llama.py LLAMA_FOLDER FILE: the same weights for llama.cpp, in bfloat16, with made-up words."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""make/llama.py llama15m|llama110m|llama1b FOLDER: a Llama of random bfloat16 weights, of the shape that is so called."""
+"""make/llama.py llama15m|llama110m|llama1b FOLDER: a Llama of that shape, of random bfloat16 weights."""
 
 import json
 import pathlib
