@@ -11,7 +11,6 @@ import os
 import pathlib
 import platform
 import re
-import subprocess
 import sys
 
 import cases
@@ -42,13 +41,10 @@ def facts_of(arguments):
     cpu = cpu_facts()
     known = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
     flags = [flag for flag in known if flag in cpu.get("flags", "").split()]
-    commit = subprocess.run(["git", "-C", str(install.REPOSITORY), "describe", "--always", "--dirty"],
-                            stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
     return [
         f"CPU: {cpu.get('model name', platform.machine())}, family {cpu.get('cpu family')}, model {cpu.get('model')}, "
         f"{os.cpu_count()} processors; {' '.join(flags)}",
-        f"Linux {platform.release()}; Attendant {commit}; --threads {arguments.threads} "
-        f"--seconds {arguments.seconds:g}",
+        f"Linux {platform.release()}; --threads {arguments.threads} --seconds {arguments.seconds:g}",
     ]
 
 

@@ -1,5 +1,6 @@
 """One measurement: a peer's program, alone in a process, and how much of the processors others took meanwhile."""
 
+import functools
 import json
 import os
 import pathlib
@@ -30,6 +31,12 @@ def busy_seconds(cpus):
 def own_seconds():
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
+
+
+@functools.cache
+def own_version():
+    git = ["git", "-C", str(install.REPOSITORY), "describe", "--always", "--dirty"]
+    return subprocess.run(git, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
 
 
 def command_of(contender, settings):
@@ -70,6 +77,7 @@ def measure(case, contender, turn, settings):
         note = reason if code == NOT_SERVED else report.FAILED + reason
         return report.Measurement(case.name, contender.label, turn, None, noise=noise, note=note)
     result = json.loads(output.strip().splitlines()[-1])
-    value, unit, version = result.pop("value"), result.pop("unit"), result.pop("version", "")
+    value, unit = result.pop("value"), result.pop("unit")
+    version = f"attendant {own_version()}" if contender.peer == "attendant" else result.pop("version", "")
     return report.Measurement(case.name, contender.label, turn, value, unit, noise, version, more=json.dumps(result))
 
