@@ -22,7 +22,7 @@ StopMatcher::Result StopMatcher::Push(absl::string_view piece) {
     }
   }
   if (match != nullptr) {
-    text.resize(match_end - match->size());
+    text.erase(match_end - match->size());
     return {std::move(text), *match};
   }
 
@@ -35,7 +35,7 @@ StopMatcher::Result StopMatcher::Push(absl::string_view piece) {
     }
   }
   held_ = text.substr(text.size() - num_held);
-  text.resize(text.size() - num_held);
+  text.erase(text.size() - num_held);
   return {std::move(text), std::nullopt};
 }
 

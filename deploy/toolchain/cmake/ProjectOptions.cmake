@@ -32,6 +32,8 @@ endif()
 if(ATTENDANT_SANITIZER)
   add_compile_options(-fsanitize=${ATTENDANT_SANITIZER} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${ATTENDANT_SANITIZER})
+  # Abseil's tables would expect their library to have been built with the address sanitizer, too.
+  add_compile_definitions(NDEBUG_SANITIZER)
   if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND ATTENDANT_SANITIZER MATCHES undefined)
     # With these GCC no longer knows in constant expressions that a function is not null, which Abseil's tables ask
     # (gcc.gnu.org/PR71962). The address sanitizer stops at a null pointer as well.
