@@ -27,6 +27,7 @@
 #include "engine/kernels/activation-inl.h"
 #include "engine/kernels/simd-inl.h"
 #include "engine/kernels/unroll-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #ifndef ATTENDANT_ENGINE_KERNELS_QUANTIZED_WEIGHTS_CC_
@@ -146,6 +147,15 @@ HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t beg
       });
     });
     for (int64_t group = begin; group < end; ++group, weights += kGroupBytes) {
+      // Panels are too short for the machine to foresee where the next begin.
+      if constexpr (kRows == 1) {
+        Unroll<kPanels>([&](auto v) HWY_ATTR {
+          const std::byte* next = weights + (kPanels + v) * p.panel_bytes;
+          for (size_t line = 0; line < kGroupBytes; line += 64) {
+            hwy::Prefetch(reinterpret_cast<const uint8_t*>(next + line));
+          }
+        });
+      }
       IntVec acc[kRows][kPanels];
       Unroll<kRows>([&](auto r) HWY_ATTR {
         const IntVec start =
