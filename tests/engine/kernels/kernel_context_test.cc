@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <set>
@@ -69,7 +70,10 @@ TEST(KernelContextTest, ContextsDoNotShareProcessors) {
   if (pinned->Block()) delete pinned;
   InNewThread([&] {
     KernelContext context(1);
-    EXPECT_EQ(NumProcessors(Affinity()), processors) << "pinned where another context is";
+    // Where another process held a processor it may have given it back by now.
+    if (std::count(first.begin(), first.end(), -1) == 0) {
+      EXPECT_EQ(NumProcessors(Affinity()), processors) << "pinned where another context is";
+    }
   });
   if (seen->Block()) delete seen;
   for (const auto& thread : threads) thread->join();
