@@ -360,11 +360,25 @@ class BlockedAttention {
            plan.padded_keys * depth_ + block * kKeyBlock * head_dim_;
   }
 
+  // Behind the head_dim values of each row.
+  void ClearPadding(int64_t num_rows, T* rows) const {
+    for (int64_t i = 0; i < num_rows && depth_ > head_dim_; ++i) {
+      std::fill_n(rows + i * depth_ + head_dim_, depth_ - head_dim_, T{});
+    }
+  }
+
   // Points `rows` at `count` rows in T, converted into `converted` (rows of depth_) if they are of
   // another type.
   void GetRows(const KeyRows& from, const AttentionSequence& sequence, int64_t head, int64_t first,
                int64_t count, T* converted, const T** rows) const {
     const bool as_it_is = from.dtype == kOwnType && depth_ == head_dim_;
+    if (from.dtype == DataType::kFloat32 && from.block_size == 0 && !as_it_is) {
+      ScaleRows(reinterpret_cast<const float*>(from.Row(sequence, head, first)), from.row_stride,
+                count, head_dim_, 1.0f, converted, depth_);
+      ClearPadding(count, converted);
+      for (int64_t i = 0; i < count; ++i) rows[i] = converted + i * depth_;
+      return;
+    }
     for (int64_t i = 0; i < count; ++i) {
       const std::byte* row = from.Row(sequence, head, first + i);
       if (as_it_is) {
@@ -427,11 +441,9 @@ class BlockedAttention {
     const int64_t num_queries = std::min<int64_t>(kQueryBlock, sequence.num_queries - first_query);
     const BlockScratch<T> scratch = Scratch(thread);
 
-    for (int64_t i = 0; i < num_queries; ++i) {
-      const float* query = call_.q.row(sequence.query_start + first_query + i) + head * head_dim_;
-      ScaleRow(query, head_dim_, call_.options.scale, scratch.queries + i * depth_);
-      for (int64_t j = head_dim_; j < depth_; ++j) scratch.queries[i * depth_ + j] = T{};
-    }
+    ScaleRows(call_.q.row(sequence.query_start + first_query) + head * head_dim_, call_.q.stride,
+              num_queries, head_dim_, call_.options.scale, scratch.queries, depth_);
+    ClearPadding(num_queries, scratch.queries);
     std::fill_n(scratch.largest, num_queries, -kInfinity);
     std::fill_n(scratch.sum, num_queries, 0.0f);
     // Products are for whole steps of queries: those beyond the last are zeros.
@@ -450,16 +462,14 @@ class BlockedAttention {
       if (call_.has_values()) MultiplyValues(plan, key_head, block, width, num_queries, scratch);
     });
 
-    for (int64_t i = 0; i < num_queries; ++i) {
-      const float sum = scratch.sum[i];
-      if (call_.has_values()) {
-        float* out = call_.out.row(sequence.query_start + first_query + i) + head * head_dim_;
-        ScaleRow(scratch.values + i * head_dim_, head_dim_, sum == 0.0f ? 0.0f : 1.0f / sum, out);
-      }
-      if (call_.log_sum_exp != nullptr) {
-        call_.log_sum_exp[head * call_.q.rows + first_query + i] =
-            scratch.largest[i] + std::log(sum);
-      }
+    if (call_.has_values()) {
+      FinishSoftmax(state, num_queries,
+                    call_.out.row(sequence.query_start + first_query) + head * head_dim_,
+                    call_.out.stride);
+    }
+    for (int64_t i = 0; i < num_queries && call_.log_sum_exp != nullptr; ++i) {
+      call_.log_sum_exp[head * call_.q.rows + first_query + i] =
+          scratch.largest[i] + std::log(scratch.sum[i]);
     }
     if (call_.weights != nullptr) {
       WriteWeights(plan, sequence, head, first_query, num_queries, visible, scratch);

@@ -1,5 +1,11 @@
 #include "engine/kernels/attention_blocks.h"
 
+// This file gains from the levels of AVX-512 that have an instruction for rounding to bfloat16:
+// AMD's and Intel's.
+#undef HWY_DISABLED_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL)
+#define HWY_WANT_AVX3_ZEN4
+
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -9,6 +15,7 @@
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 // After foreach_target.h.
 #include "engine/kernels/simd-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -16,18 +23,51 @@ namespace attendant::engine {
 namespace HWY_NAMESPACE {
 namespace {
 
+HWY_INLINE void StoreRounded(FloatVec v, float* to, size_t count) { StoreFloats(v, to, count); }
+
+// Where the machine rounds by itself, numbers below the normal ones become 0.
+HWY_INLINE void StoreRounded(FloatVec v, uint16_t* to, size_t count) {
+#if HWY_TARGET <= HWY_AVX3_ZEN4
+  const Halves d;
+  const auto halves = hn::BitCast(d, hn::DemoteTo(hn::Rebind<hwy::bfloat16_t, Floats>(), v));
+  if (count == hn::Lanes(d)) {
+    hn::StoreU(halves, d, to);
+  } else {
+    hn::StoreN(halves, d, to, count);
+  }
+#else
+  StoreFloats(v, to, count);
+#endif
+}
+
 template <typename T>
 HWY_INLINE void Scale(const float* from, int64_t size, float scale, T* to) {
   const FloatVec s = hn::Set(Floats(), scale);
   ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
-    StoreFloats(hn::Mul(LoadFloats(from + i, count), s), to + i, count);
+    StoreRounded(hn::Mul(LoadFloats(from + i, count), s), to + i, count);
   });
 }
-void ScaleToFloat(const float* from, int64_t size, float scale, float* to) {
-  Scale(from, size, scale, to);
+
+// One head's part of rows that all heads share: too short for the machine to foresee the next.
+template <typename T>
+HWY_INLINE void ScaleAll(const float* from, int64_t from_stride, int64_t num_rows, int64_t size,
+                         float scale, T* to, int64_t to_stride) {
+  constexpr int64_t kAhead = 12;
+  for (int64_t i = 0; i < num_rows; ++i) {
+    if (i + kAhead < num_rows) {
+      const float* next = from + (i + kAhead) * from_stride;
+      for (int64_t j = 0; j < size; j += 16) hwy::Prefetch(next + j);
+    }
+    Scale(from + i * from_stride, size, scale, to + i * to_stride);
+  }
 }
-void ScaleToHalf(const float* from, int64_t size, float scale, uint16_t* to) {
-  Scale(from, size, scale, to);
+void ScaleToFloat(const float* from, int64_t from_stride, int64_t num_rows, int64_t size,
+                  float scale, float* to, int64_t to_stride) {
+  ScaleAll(from, from_stride, num_rows, size, scale, to, to_stride);
+}
+void ScaleToHalf(const float* from, int64_t from_stride, int64_t num_rows, int64_t size,
+                 float scale, uint16_t* to, int64_t to_stride) {
+  ScaleAll(from, from_stride, num_rows, size, scale, to, to_stride);
 }
 
 void ConvertToFloat(const uint16_t* from, int64_t size, float* to) {
@@ -189,25 +229,8 @@ HWY_INLINE float Largest(const float* x, int64_t size) {
   return hn::ReduceMax(d, largest);
 }
 
-HWY_INLINE void StoreWeights(FloatVec v, float* to, size_t count) { StoreFloats(v, to, count); }
-
-// Without a look for NaN that rounding would turn into a number: exp gives none of those.
-HWY_INLINE void StoreWeights(FloatVec v, uint16_t* to, size_t count) {
-  const hn::Rebind<uint32_t, Floats> d;
-  const auto bits = hn::BitCast(d, v);
-  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1));
-  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(odd, hn::Set(d, 0x7fff))));
-  const auto halves = hn::TruncateTo(Halves(), rounded);
-  if (count == hn::Lanes(d)) {
-    hn::StoreU(halves, Halves(), to);
-  } else {
-    hn::StoreN(halves, Halves(), to, count);
-  }
-}
-
 // weights = exp(scores - shift), shift >= scores; returns their sum.
-template <typename T>
-HWY_INLINE float ExpAndSum(const float* scores, int64_t size, float shift, T* weights) {
+HWY_INLINE float ExpAndSum(const float* scores, int64_t size, float shift, float* weights) {
   const Floats d;
   const FloatVec s = hn::Set(d, shift);
   FloatVec sum = hn::Zero(d);
@@ -215,9 +238,57 @@ HWY_INLINE float ExpAndSum(const float* scores, int64_t size, float shift, T* we
     FloatVec e = ExpOfNegative(hn::Sub(LoadFloats(scores + i, count), s));
     if (count < hn::Lanes(d)) e = hn::IfThenElseZero(hn::FirstN(d, count), e);
     sum = hn::Add(sum, e);
-    StoreWeights(e, weights + i, count);
+    StoreFloats(e, weights + i, count);
   });
   return hn::ReduceSum(d, sum);
+}
+
+// 2^x for x <= 0 within 1.02e-4 of itself, and 1 for 0; at least 2^-126; NaN for NaN.
+HWY_INLINE FloatVec RoughExp2(FloatVec x) {
+  const Floats d;
+  const hn::Rebind<uint32_t, Floats> du;
+  // A sum with it has the nearest integer, plus the bias of exponents, in its lowest bits.
+  const FloatVec shifter = hn::Set(d, 0x1.8p23f + 127.0f);
+  x = hn::Max(hn::Set(d, -126.0f), x);  // in this order NaN stays
+  const FloatVec shifted = hn::Add(x, shifter);
+  const FloatVec f = hn::Sub(x, hn::Sub(shifted, shifter));
+  FloatVec p = hn::MulAdd(hn::Set(d, 0.05500893f), f, hn::Set(d, 0.24221095f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0.69328290f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+  const auto power = hn::ShiftLeft<23>(hn::BitCast(du, shifted));
+  return hn::Mul(p, hn::BitCast(d, power));
+}
+
+HWY_INLINE float ExpAndSum(const float* scores, int64_t size, float shift, uint16_t* weights) {
+  const Floats d;
+  const size_t lanes = hn::Lanes(d);
+  const FloatVec log2_e = hn::Set(d, 1.44269504f), s = hn::Set(d, shift);
+  const auto exp = [&](FloatVec score)
+                       HWY_ATTR { return RoughExp2(hn::Mul(hn::Sub(score, s), log2_e)); };
+  FloatVec sum0 = hn::Zero(d), sum1 = hn::Zero(d);
+  const auto step = [&](size_t i, FloatVec& sum) HWY_ATTR {
+    const FloatVec e = exp(hn::LoadU(d, scores + i));
+    sum = hn::Add(sum, e);
+    StoreRounded(e, weights + i, lanes);
+  };
+  size_t i = 0;
+  const auto end = static_cast<size_t>(size);
+  for (; i + 2 * lanes <= end; i += 2 * lanes) {
+    step(i, sum0);
+    step(i + lanes, sum1);
+  }
+  if (i + lanes <= end) {
+    step(i, sum0);
+    i += lanes;
+  }
+  if (i < end) {
+    const size_t count = end - i;
+    FloatVec e = exp(LoadFloats(scores + i, count));
+    e = hn::IfThenElseZero(hn::FirstN(d, count), e);
+    sum1 = hn::Add(sum1, e);
+    StoreRounded(e, weights + i, count);
+  }
+  return hn::ReduceSum(d, hn::Add(sum0, sum1));
 }
 
 template <typename T>
@@ -264,6 +335,14 @@ void UpdateHalf(float* scores, int64_t stride, int64_t width, int64_t num_rows,
                 const KeyRange* ranges, const BlockBias& bias, const RunningSoftmax& state,
                 uint16_t* weights) {
   Update(scores, stride, width, num_rows, ranges, bias, state, weights);
+}
+
+void Finish(const RunningSoftmax& state, int64_t num_rows, float* out, int64_t out_stride) {
+  for (int64_t row = 0; row < num_rows; ++row) {
+    const float sum = state.sum[row];
+    Scale(state.values + row * state.head_dim, state.head_dim, sum == 0.0f ? 0.0f : 1.0f / sum,
+          out + row * out_stride);
+  }
 }
 
 void FillWeights(const float* scores, int64_t width, KeyRange range, const float* bias,
@@ -414,6 +493,7 @@ HWY_EXPORT(Interleave);
 HWY_EXPORT(Multiply);
 HWY_EXPORT(UpdateFloat);
 HWY_EXPORT(UpdateHalf);
+HWY_EXPORT(Finish);
 HWY_EXPORT(FillWeights);
 HWY_EXPORT(DotsFloat);
 HWY_EXPORT(DotsHalf);
@@ -423,10 +503,18 @@ HWY_EXPORT(WeightedHalf);
 }  // namespace
 
 void ScaleRow(const float* from, int64_t size, float scale, float* to) {
-  HWY_DYNAMIC_DISPATCH(ScaleToFloat)(from, size, scale, to);
+  HWY_DYNAMIC_DISPATCH(ScaleToFloat)(from, 0, 1, size, scale, to, 0);
 }
 void ScaleRow(const float* from, int64_t size, float scale, uint16_t* to) {
-  HWY_DYNAMIC_DISPATCH(ScaleToHalf)(from, size, scale, to);
+  HWY_DYNAMIC_DISPATCH(ScaleToHalf)(from, 0, 1, size, scale, to, 0);
+}
+void ScaleRows(const float* from, int64_t from_stride, int64_t num_rows, int64_t size, float scale,
+               float* to, int64_t to_stride) {
+  HWY_DYNAMIC_DISPATCH(ScaleToFloat)(from, from_stride, num_rows, size, scale, to, to_stride);
+}
+void ScaleRows(const float* from, int64_t from_stride, int64_t num_rows, int64_t size, float scale,
+               uint16_t* to, int64_t to_stride) {
+  HWY_DYNAMIC_DISPATCH(ScaleToHalf)(from, from_stride, num_rows, size, scale, to, to_stride);
 }
 void ConvertRow(const uint16_t* from, int64_t size, float* to) {
   HWY_DYNAMIC_DISPATCH(ConvertToFloat)(from, size, to);
@@ -452,6 +540,9 @@ void UpdateSoftmax(float* scores, int64_t stride, int64_t width, int64_t num_row
                    const KeyRange* ranges, const BlockBias& bias, const RunningSoftmax& state,
                    uint16_t* weights) {
   HWY_DYNAMIC_DISPATCH(UpdateHalf)(scores, stride, width, num_rows, ranges, bias, state, weights);
+}
+void FinishSoftmax(const RunningSoftmax& state, int64_t num_rows, float* out, int64_t out_stride) {
+  HWY_DYNAMIC_DISPATCH(Finish)(state, num_rows, out, out_stride);
 }
 void FinalWeights(const float* scores, int64_t width, KeyRange range, const float* bias,
                   int64_t bias_stride, float largest, float sum, float* weights) {

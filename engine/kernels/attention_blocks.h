@@ -12,6 +12,11 @@ namespace attendant::engine {
 // Rounds `size` floats, times `scale`, to bfloat16; or only multiplies.
 void ScaleRow(const float* from, int64_t size, float scale, float* to);
 void ScaleRow(const float* from, int64_t size, float scale, uint16_t* to);
+// The same for `num_rows` rows; strides in values.
+void ScaleRows(const float* from, int64_t from_stride, int64_t num_rows, int64_t size, float scale,
+               float* to, int64_t to_stride);
+void ScaleRows(const float* from, int64_t from_stride, int64_t num_rows, int64_t size, float scale,
+               uint16_t* to, int64_t to_stride);
 
 // Converts between float and bfloat16.
 void ConvertRow(const uint16_t* from, int64_t size, float* to);
@@ -53,9 +58,13 @@ struct RunningSoftmax {
   int64_t head_dim;
 };
 
+// The end of it: out [num_rows, head_dim] = values / sum; 0 for queries that saw nothing.
+void FinishSoftmax(const RunningSoftmax& state, int64_t num_rows, float* out, int64_t out_stride);
+
 // scores [num_rows, stride], `width` of each row in use. Adds the bias, moves `state` to the new
 // largest scores, and leaves exp(score - largest) in `weights` [num_rows, stride] (which may be
-// scores itself), 0 for keys out of range.
+// scores itself), 0 for keys out of range. In bfloat16, exp is within 1e-4 of itself, where
+// the last place is 4e-3 or more.
 void UpdateSoftmax(float* scores, int64_t stride, int64_t width, int64_t num_rows,
                    const KeyRange* ranges, const BlockBias& bias, const RunningSoftmax& state,
                    float* weights);
