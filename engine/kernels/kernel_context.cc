@@ -103,7 +103,8 @@ bool CpuMultipliesBFloat16() { return Onednn::MultipliesBFloat16(); }
 KernelContext::KernelContext(int num_threads, bool pin_threads)
     : num_threads_(kSingleThread ? 1 : num_threads),
       onednn_(std::make_unique<Onednn>()),
-      block_products_(std::make_unique<BlockProducts>()) {
+      block_products_(std::make_unique<BlockProducts>()),
+      shares_(num_threads_) {
   CHECK_GE(num_threads, 1);
   omp_set_num_threads(num_threads_);  // oneDNN asks for as many
   // Chooses Highway's target now. A kernel's pointer that is taken before looks for the target at

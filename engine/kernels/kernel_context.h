@@ -1,9 +1,13 @@
 #ifndef ATTENDANT_ENGINE_KERNELS_KERNEL_CONTEXT_H_
 #define ATTENDANT_ENGINE_KERNELS_KERNEL_CONTEXT_H_
 
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <vector>
 
+#include "absl/types/span.h"
 #include "engine/base/tensor.h"
 
 namespace attendant::engine {
@@ -46,6 +50,12 @@ class KernelContext {
     return scratch_.data();
   }
 
+  // Where ParallelShares counts the tasks that were begun of each thread's share.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+  };
+  absl::Span<Share> shares() { return absl::MakeSpan(shares_); }
+
   // Called by every thread of a parallel region, with its number, before it works: pins a thread
   // that is not yet.
   void EnterRegion(int thread);
@@ -60,6 +70,7 @@ class KernelContext {
   std::unique_ptr<Onednn> onednn_;
   std::unique_ptr<BlockProducts> block_products_;
   AlignedBuffer scratch_;
+  std::vector<Share> shares_;
 };
 
 }  // namespace attendant::engine

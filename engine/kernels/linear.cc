@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <compare>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "absl/log/check.h"
 #include "absl/log/log.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
+#include "engine/kernels/channel_weights.h"
 #include "engine/kernels/onednn.h"
 #include "engine/kernels/round_to_bfloat16.h"
 #include "engine/kernels/row_product.h"
@@ -69,8 +71,10 @@ struct Linear::Packed {
   void ApplyRows(KernelContext& context, ConstMatrix x, Matrix y, bool add);
   const float* bias_data() const { return reinterpret_cast<const float*>(bias.data()); }
 
-  MatmulShape shape;                                  // but for rows, strides and add
-  std::shared_ptr<const QuantizedWeights> quantized;  // or null, and then
+  MatmulShape shape;  // but for rows, strides and add
+  // One of these three.
+  std::shared_ptr<const QuantizedWeights> quantized;
+  std::optional<ChannelWeights> channels;
   PackedWeights weights;
   AlignedBuffer bias;  // padded with zeros to a multiple of 16 values
   std::string implementation;
@@ -110,11 +114,9 @@ void Linear::Packed::Apply(KernelContext& context, ConstMatrix x, Matrix y, bool
   DCHECK_EQ(x.cols, shape.in_features);
   DCHECK_EQ(y.cols, shape.out_features);
   DCHECK_EQ(x.rows, y.rows);
-  if (quantized != nullptr) {
-    quantized->Multiply(context, x,
-                        {.bias = bias_data(), .activation = shape.activation, .add = add}, y);
-    return;
-  }
+  const Epilogue epilogue{.bias = bias_data(), .activation = shape.activation, .add = add};
+  if (quantized != nullptr) return quantized->Multiply(context, x, epilogue, y);
+  if (channels) return channels->Multiply(context, x, epilogue, y);
   if (x.rows <= kMaxProductRows && weights.panel_width > 0) return ApplyRows(context, x, y, add);
   for (int64_t row = 0; row < x.rows;) {
     const int64_t rows = NextPiece(x.rows - row);
@@ -213,6 +215,11 @@ absl::StatusOr<Linear> Linear::Create(KernelContext& context, ConstMatrix weight
                                       absl::Span<const float> bias, const LinearOptions& options) {
   ASSIGN_OR_RETURN(std::unique_ptr<Packed> packed,
                    Packed::Create(weight.rows, weight.cols, bias, options));
+  if (options.dtype == DataType::kInt8 && options.scale_per_output) {
+    ASSIGN_OR_RETURN(packed->channels, ChannelWeights::Create(context, weight));
+    packed->implementation = packed->channels->implementation();
+    return Linear(std::move(packed));
+  }
   if (options.dtype == DataType::kInt8 || options.dtype == DataType::kInt4) {
     ASSIGN_OR_RETURN(const QuantizedMatrix matrix,
                      Quantize(context, weight, options.dtype == DataType::kInt8 ? 8 : 4));
@@ -251,7 +258,7 @@ void Linear::ApplyAdd(KernelContext& context, ConstMatrix x, Matrix y) const {
 }
 
 void Linear::Prepare(KernelContext& context, int64_t num_rows, bool add) const {
-  if (packed_->quantized != nullptr) return;
+  if (packed_->quantized != nullptr || packed_->channels) return;
   while (num_rows > 0) {
     const int64_t rows = NextPiece(num_rows);
     CHECK_OK(packed_->GetMatmul(context, {rows, in_features(), out_features(), add}).status());
@@ -263,6 +270,7 @@ int64_t Linear::in_features() const { return packed_->shape.in_features; }
 int64_t Linear::out_features() const { return packed_->shape.out_features; }
 size_t Linear::packed_bytes() const {
   const size_t weight_bytes = packed_->quantized != nullptr ? packed_->quantized->size_bytes()
+                              : packed_->channels           ? packed_->channels->size_bytes()
                                                             : packed_->weights.buffer.size_bytes();
   return weight_bytes + packed_->bias.size_bytes();
 }

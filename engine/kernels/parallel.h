@@ -6,8 +6,10 @@
 
 #include <omp.h>
 
+#include <atomic>
 #include <cstdint>
 
+#include "absl/types/span.h"
 #include "engine/kernels/kernel_context.h"
 
 namespace attendant::engine {
@@ -46,6 +48,36 @@ void ParallelTasks(KernelContext& context, int64_t num_tasks, const Body& body) 
     context.EnterRegion(thread);
 #pragma omp for schedule(dynamic, 1) nowait
     for (int64_t task = 0; task < num_tasks; ++task) body(task, thread);
+  }
+}
+
+// The same, but each thread begins with a share of its own, [count * thread / threads, count *
+// (thread + 1) / threads), as in ParallelRanges, and then helps with what others have not begun:
+// what a thread wrote in one loop it finds in its cache in the next.
+template <typename Body>
+void ParallelShares(KernelContext& context, int64_t num_tasks, const Body& body) {
+  const int threads = context.num_threads();
+  if (threads == 1 || num_tasks < 2) {
+    for (int64_t task = 0; task < num_tasks; ++task) body(task, 0);
+    return;
+  }
+  const absl::Span<KernelContext::Share> shares = context.shares();
+  for (int thread = 0; thread < threads; ++thread) {
+    shares[thread].next.store(num_tasks * thread / threads, std::memory_order_relaxed);
+  }
+#pragma omp parallel num_threads(threads)
+  {
+    const int thread = omp_get_thread_num();
+    context.EnterRegion(thread);
+    for (int i = 0; i < threads; ++i) {
+      const int owner = (thread + i) % threads;
+      const int64_t end = num_tasks * (owner + 1) / threads;
+      while (true) {
+        const int64_t task = shares[owner].next.fetch_add(1, std::memory_order_relaxed);
+        if (task >= end) break;
+        body(task, thread);
+      }
+    }
   }
 }
 

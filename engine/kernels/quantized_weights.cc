@@ -59,7 +59,7 @@ struct Product {
   bool has_minimums;
   int64_t num_groups;
   RoundedRows x;
-  QuantizedWeights::Epilogue epilogue;
+  Epilogue epilogue;
   Matrix y;
 
   size_t group_bytes() const { return kGroup * kPanel * bits / 8; }
@@ -226,9 +226,9 @@ HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t beg
 }
 
 // sums [rows, num_features] are finished, and go to y from `row` and `feature` on.
-HWY_INLINE void Finish(const QuantizedWeights::Epilogue& epilogue, const float* sums,
-                       int64_t num_features, int64_t sums_stride, int64_t rows, int64_t row,
-                       int64_t feature, const Matrix& y) {
+HWY_INLINE void Finish(const Epilogue& epilogue, const float* sums, int64_t num_features,
+                       int64_t sums_stride, int64_t rows, int64_t row, int64_t feature,
+                       const Matrix& y) {
   for (int64_t r = 0; r < rows; ++r, sums += sums_stride) {
     float* out = y.row(row + r) + feature;
     ForEachVector(num_features, [&](size_t i, size_t count) HWY_ATTR {
@@ -403,8 +403,8 @@ void WidenRows(const RoundedRows& x, int64_t begin, int64_t end, uint16_t* out) 
 
 const char* TargetName() { return hwy::TargetName(HWY_TARGET); }
 
-void FinishTile(const QuantizedWeights::Epilogue& epilogue, const float* sums, int64_t rows,
-                int64_t row, int64_t feature, const Matrix& y) {
+void FinishTile(const Epilogue& epilogue, const float* sums, int64_t rows, int64_t row,
+                int64_t feature, const Matrix& y) {
   const int64_t width = kMaxTilePanels * kPanel;
   Finish(epilogue, sums, std::min(width, y.cols - feature), width, rows, row, feature, y);
 }

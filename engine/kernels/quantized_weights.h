@@ -9,7 +9,7 @@
 #include "absl/types/span.h"
 #include "engine/base/quantized_matrix.h"
 #include "engine/base/tensor.h"
-#include "engine/kernels/activation.h"
+#include "engine/kernels/epilogue.h"
 #include "engine/kernels/kernel_context.h"
 
 namespace attendant::engine {
@@ -34,12 +34,6 @@ class QuantizedWeights {
   static constexpr int64_t kMaxIntegerRows = 16;
 
   QuantizedWeights(KernelContext& context, const QuantizedMatrix& matrix);
-
-  struct Epilogue {
-    const float* bias = nullptr;  // [out_features], padded to a multiple of 16; or null
-    Activation activation = Activation::kNone;
-    bool add = false;  // to what y holds
-  };
 
   // y [rows, out_features] = activation(x [rows, in_features] Wᵀ + bias), or added to y.
   void Multiply(KernelContext& context, ConstMatrix x, const Epilogue& epilogue, Matrix y) const;

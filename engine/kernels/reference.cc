@@ -128,10 +128,10 @@ void Dequantize(const QuantizedMatrix& matrix, Matrix out) {
   }
 }
 
-void RoundInGroups(ConstMatrix x, Matrix out) {
+static void RoundToIntegers(ConstMatrix x, int64_t group, Matrix out) {
   for (int64_t row = 0; row < x.rows; ++row) {
-    for (int64_t first = 0; first < x.cols; first += kQuantizationGroup) {
-      const int64_t end = std::min(x.cols, first + kQuantizationGroup);
+    for (int64_t first = 0; first < x.cols; first += group) {
+      const int64_t end = std::min(x.cols, first + group);
       float magnitude = 0;
       bool finite = true;
       for (int64_t col = first; col < end; ++col) {
@@ -148,6 +148,9 @@ void RoundInGroups(ConstMatrix x, Matrix out) {
     }
   }
 }
+
+void RoundInGroups(ConstMatrix x, Matrix out) { RoundToIntegers(x, kQuantizationGroup, out); }
+void RoundInRows(ConstMatrix x, Matrix out) { RoundToIntegers(x, x.cols, out); }
 
 void GatedActivation(ConstMatrix gate_up, Activation activation, Matrix out) {
   for (int64_t row = 0; row < out.rows; ++row) {

@@ -29,6 +29,8 @@ void Dequantize(const QuantizedMatrix& matrix, Matrix out);
 // What QuantizedWeights makes of its input: every 32 values of a row are integers times their
 // greatest magnitude / 127; NaN if one of them is not finite. `out` may be x.
 void RoundInGroups(ConstMatrix x, Matrix out);
+// The same for whole rows: what ChannelWeights makes of its input, and of its weights.
+void RoundInRows(ConstMatrix x, Matrix out);
 
 void GatedActivation(ConstMatrix gate_up, Activation activation, Matrix out);
 void Tanh(Matrix x);

@@ -1,12 +1,22 @@
 #include "engine/model/feed_forward.h"
 
+#include <algorithm>
+#include <cstdint>
+
 #include "engine/kernels/activation.h"
 
 namespace attendant::engine {
 
-void ApplyFeedForward(KernelContext& context, const ModelConfig& config,
-                      const LayerWeights& weights, ConstMatrix input, Workspace& workspace,
-                      Matrix residual) {
+namespace {
+
+// Of a thread's part of the intermediate values, so that they are still in its second cache when
+// they are read.
+constexpr int64_t kCachedBytes = int64_t{3} << 19;
+// Fewer rows at a time would not be worth reading the weights again.
+constexpr int64_t kMinRows = 256;
+
+void ApplyToRows(KernelContext& context, const ModelConfig& config, const LayerWeights& weights,
+                 ConstMatrix input, Workspace& workspace, Matrix residual) {
   Matrix intermediate = workspace.intermediate(static_cast<int32_t>(input.rows));
   weights.up.Apply(context, input, intermediate);
   if (config.gated_feed_forward) {
@@ -15,6 +25,21 @@ void ApplyFeedForward(KernelContext& context, const ModelConfig& config,
     intermediate = gated;
   }
   weights.down.ApplyAdd(context, intermediate, residual);
+}
+
+}  // namespace
+
+void ApplyFeedForward(KernelContext& context, const ModelConfig& config,
+                      const LayerWeights& weights, ConstMatrix input, Workspace& workspace,
+                      Matrix residual) {
+  const int64_t row_bytes = weights.up.out_features() * static_cast<int64_t>(sizeof(float));
+  const int64_t rows_at_once =
+      std::max(kMinRows, context.num_threads() * kCachedBytes / row_bytes / kMinRows * kMinRows);
+  for (int64_t row = 0; row < input.rows; row += rows_at_once) {
+    const int64_t rows = std::min(input.rows - row, rows_at_once);
+    ApplyToRows(context, config, weights, input.Rows(row, rows), workspace,
+                residual.Rows(row, rows));
+  }
 }
 
 }  // namespace attendant::engine

@@ -570,6 +570,10 @@ class WeightReader {
     return is_head && type == DataType::kInt4 ? DataType::kInt8 : type;
   }
 
+  // Whether most products of the model's layers are of many rows: of an encoder, and of the decoder
+  // behind one, which has the beams of many translations at once.
+  bool HasManyRows() const { return spec_.stack == Stack::kEncoder || spec_.encoder != nullptr; }
+
   // Whether that matrix is made of the integers that the checkpoint has.
   bool KeepsQuantized(const std::vector<std::string>& names, bool is_head) const {
     if (is_head ? config_.scale_logits : spec_.linear_layout != LinearLayout::kOutIn) return false;
@@ -589,6 +593,7 @@ class WeightReader {
     bias_.clear();
     quantized_.reset();
     matrix_type_ = TypeOf({}, /*is_head=*/true);
+    scale_per_output_ = false;
   }
 
   // Gathers matrices below each other, in `matrix_` or in `quantized_`.
@@ -600,6 +605,7 @@ class WeightReader {
       out_features += part.rows;
     }
     matrix_type_ = TypeOf(names, is_head);
+    scale_per_output_ = !is_head && matrix_type_ == DataType::kInt8 && HasManyRows();
     if (!KeepsQuantized(names, is_head)) {
       if (mode_ == Mode::kPack) matrix_.reserve(out_features * in_features);
       for (const StoredRows& part : parts) {
@@ -630,8 +636,10 @@ class WeightReader {
     if (mode_ == Mode::kCheck) return Linear();
     absl::Span<const float> bias = bias_;
     if (!bias.empty()) bias = bias.subspan(first, out_features);
-    const LinearOptions options = {
-        .dtype = matrix_type_, .activation = activation, .strict = options_.strict_kernels};
+    const LinearOptions options = {.dtype = matrix_type_,
+                                   .scale_per_output = scale_per_output_,
+                                   .activation = activation,
+                                   .strict = options_.strict_kernels};
     absl::StatusOr<Linear> linear;
     if (quantized_) {
       ASSIGN_OR_RETURN(std::shared_ptr<const QuantizedWeights> packed,
@@ -763,6 +771,7 @@ class WeightReader {
   std::vector<float> matrix_;
   std::optional<QuantizedMatrix> quantized_;
   DataType matrix_type_ = DataType::kFloat32;
+  bool scale_per_output_ = false;
   std::vector<float> bias_;
   std::shared_ptr<const QuantizedWeights> embeddings_;  // of the tokens, where they are integers
   bool head_is_shared_ = false;  // those weights are the language-model head's as well

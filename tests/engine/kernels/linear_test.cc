@@ -1,6 +1,7 @@
 #include "engine/kernels/linear.h"
 
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -24,27 +25,42 @@ struct LinearCase {
   int64_t gap = 0;  // between rows of x and y
 };
 
-class LinearTest : public ::testing::TestWithParam<DataType> {
+// What weights are packed in.
+struct Form {
+  DataType dtype;
+  bool scale_per_output = false;
+};
+
+std::string FormName(const Form& form) {
+  return absl::StrCat(DataTypeName(form.dtype), form.scale_per_output ? "_by_output" : "");
+}
+
+class LinearTest : public ::testing::TestWithParam<Form> {
  protected:
-  static int Bits() {
-    return GetParam() == DataType::kInt8 ? 8 : GetParam() == DataType::kInt4 ? 4 : 0;
+  static DataType Type() { return GetParam().dtype; }
+  static int Bits() { return Type() == DataType::kInt8 ? 8 : Type() == DataType::kInt4 ? 4 : 0; }
+  static bool ScalePerOutput() { return GetParam().scale_per_output; }
+  static LinearOptions Options() {
+    return {.dtype = Type(), .scale_per_output = ScalePerOutput(), .strict = true};
   }
   // To values that stay what they are in the layer's type.
   static void RoundWeight(TestMatrix& weight) {
-    weight.Round(GetParam());
+    weight.Round(Type());
+    if (ScalePerOutput()) return reference::RoundInRows(weight, weight);
     if (Bits() == 0) return;
     const auto quantized = Quantize(TestContext(), weight, Bits());
     ASSERT_OK(quantized);
     reference::Dequantize(*quantized, weight);
   }
   static void RoundInput(TestMatrix& x) {
-    x.Round(GetParam());
+    x.Round(Type());
+    if (ScalePerOutput()) return reference::RoundInRows(x, x);
     if (Bits() != 0) reference::RoundInGroups(x, x);
   }
   // Many rows may be multiplied in bfloat16, both factors rounded by up to 2^-9: independent errors
   // of products below 1, of whose sum this is eight standard deviations.
   static double RoundingTolerance(const LinearCase& c) {
-    if (Bits() == 0 || c.rows <= QuantizedWeights::kMaxIntegerRows) return 0;
+    if (Bits() == 0 || ScalePerOutput() || c.rows <= QuantizedWeights::kMaxIntegerRows) return 0;
     return 8 * 0x1p-9 * std::sqrt(static_cast<double>(c.inputs));
   }
 
@@ -56,7 +72,8 @@ class LinearTest : public ::testing::TestWithParam<DataType> {
     RoundInput(x);
     std::vector<float> bias(c.bias ? c.outputs : 0);
     for (size_t i = 0; i < bias.size(); ++i) bias[i] = 0.01f * i - 0.5f;
-    const LinearOptions options{.dtype = GetParam(), .activation = c.activation, .strict = true};
+    LinearOptions options = Options();
+    options.activation = c.activation;
     ASSERT_OK_AND_ASSIGN(const Linear linear, Linear::Create(TestContext(), weight, bias, options));
     EXPECT_EQ(linear.in_features(), c.inputs);
     EXPECT_EQ(linear.out_features(), c.outputs);
@@ -126,8 +143,7 @@ TEST_P(LinearTest, TakesColumnsOfWiderMatrices) {
 // A row's result does not depend on the rows beside it by more than the rounding of its sum.
 TEST_P(LinearTest, GivesARowAloneWhatItGivesInABatch) {
   const TestMatrix weight(72, 96, 2), x(200, 96, 3);
-  ASSERT_OK_AND_ASSIGN(const Linear linear,
-                       Linear::Create(TestContext(), weight, {}, {.dtype = GetParam()}));
+  ASSERT_OK_AND_ASSIGN(const Linear linear, Linear::Create(TestContext(), weight, {}, Options()));
   // Rows of which there are many may be rounded once more.
   const double tolerance = SumTolerance(96) + RoundingTolerance({.rows = 200, .inputs = 96});
   TestMatrix together(200, 72), alone(200, 72);
@@ -145,11 +161,10 @@ TEST_P(LinearTest, RoundsInputToItsType) {
     x(0, i) = i == 0 ? 1.0f + 0x1p-9f : 0.0f;
     weight(i, 0) = 1.0f;
   }
-  ASSERT_OK_AND_ASSIGN(const Linear linear,
-                       Linear::Create(TestContext(), weight, {}, {.dtype = GetParam()}));
+  ASSERT_OK_AND_ASSIGN(const Linear linear, Linear::Create(TestContext(), weight, {}, Options()));
   linear.Apply(TestContext(), x, y);
-  const bool rounds = GetParam() == DataType::kBFloat16 && CpuMultipliesBFloat16();
-  if (GetParam() == DataType::kFloat32 || rounds) {
+  const bool rounds = Type() == DataType::kBFloat16 && CpuMultipliesBFloat16();
+  if (Type() == DataType::kFloat32 || rounds) {
     EXPECT_EQ(y(0, 3), rounds ? 1.0f : 1.0f + 0x1p-9f);
   }
 }
@@ -157,8 +172,8 @@ TEST_P(LinearTest, RoundsInputToItsType) {
 TEST_P(LinearTest, RefusesWeightsThatItsTypeCannotHold) {
   TestMatrix weight(3, 40);
   weight(1, 35) = 1e30f;
-  const auto linear = Linear::Create(TestContext(), weight, {}, {.dtype = GetParam()});
-  if (Bits() == 0) {
+  const auto linear = Linear::Create(TestContext(), weight, {}, Options());
+  if (Bits() == 0 || ScalePerOutput()) {
     EXPECT_OK(linear);
   } else {
     EXPECT_THAT(linear.status(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("beyond")));
@@ -168,29 +183,78 @@ TEST_P(LinearTest, RefusesWeightsThatItsTypeCannotHold) {
 TEST_P(LinearTest, RefusesEmptyLayersAndWrongBiases) {
   const TestMatrix weight(3, 4);
   const std::vector<float> bias(2);
-  EXPECT_THAT(Linear::Create(TestContext(), weight, bias, {.dtype = GetParam()}).status(),
+  EXPECT_THAT(Linear::Create(TestContext(), weight, bias, Options()).status(),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("2 values for 3")));
-  EXPECT_THAT(
-      Linear::Create(TestContext(), weight.view().Rows(0, 0), {}, {.dtype = GetParam()}).status(),
-      StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Linear::Create(TestContext(), weight.view().Rows(0, 0), {}, Options()).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument));
 }
 
 TEST_P(LinearTest, PacksWeightsWithoutACopyBesides) {
   const TestMatrix weight(256, 512);
-  ASSERT_OK_AND_ASSIGN(const Linear linear,
-                       Linear::Create(TestContext(), weight, {}, {.dtype = GetParam()}));
+  ASSERT_OK_AND_ASSIGN(const Linear linear, Linear::Create(TestContext(), weight, {}, Options()));
+  if (ScalePerOutput()) {
+    EXPECT_EQ(linear.packed_bytes(), 256 * (512 + sizeof(float) + sizeof(int32_t)));
+    return;
+  }
   // Groups of 32 have a scale of 2 bytes.
-  const size_t group_bytes = GetParam() == DataType::kInt4                                  ? 16 + 2
-                             : GetParam() == DataType::kInt8                                ? 32 + 2
-                             : GetParam() == DataType::kBFloat16 && CpuMultipliesBFloat16() ? 64
-                                                                                            : 128;
+  const size_t group_bytes = Type() == DataType::kInt4                                  ? 16 + 2
+                             : Type() == DataType::kInt8                                ? 32 + 2
+                             : Type() == DataType::kBFloat16 && CpuMultipliesBFloat16() ? 64
+                                                                                        : 128;
   EXPECT_EQ(linear.packed_bytes(), 256 * 512 / 32 * group_bytes);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, LinearTest,
-                         ::testing::Values(DataType::kFloat32, DataType::kBFloat16, DataType::kInt8,
-                                           DataType::kInt4),
-                         [](const auto& info) { return std::string(DataTypeName(info.param)); });
+                         ::testing::Values(Form{DataType::kFloat32}, Form{DataType::kBFloat16},
+                                           Form{DataType::kInt8}, Form{DataType::kInt8, true},
+                                           Form{DataType::kInt4}),
+                         [](const auto& info) { return FormName(info.param); });
+
+// Its sums are integers: whatever multiplies them, the results are the same bits.
+TEST(ChannelWeightsTest, GivesARowTheSameBitsAloneInABatchAndOnEveryTarget) {
+  constexpr int64_t kRows = 150, kInputs = 200, kOutputs = 190;
+  const TestMatrix weight(kOutputs, kInputs, 2), x(kRows, kInputs, 3);
+  TestMatrix want(kRows, kOutputs);
+  const LinearOptions options{.dtype = DataType::kInt8, .scale_per_output = true};
+  ASSERT_OK_AND_ASSIGN(const Linear linear, Linear::Create(TestContext(), weight, {}, options));
+  linear.Apply(TestContext(), x, want);
+  ForEachTarget(
+      [&] {
+        for (const int64_t rows : {1, 2, 7, 9, 64, 100, 150}) {
+          SCOPED_TRACE(rows);
+          TestMatrix got(rows, kOutputs, 5);
+          linear.Apply(TestContext(), x.view().Rows(kRows - rows, rows), got);
+          EXPECT_TRUE(AllNear(got, want.view().Rows(kRows - rows, rows), 0));
+        }
+      },
+      /*with_products=*/true);
+}
+
+TEST(ChannelWeightsTest, GivesNanForARowThatHoldsOne) {
+  const TestMatrix weight(20, 70, 2);
+  TestMatrix x(3, 70, 3), y(3, 20);
+  x(0, 3) = std::numeric_limits<float>::infinity();
+  x(2, 69) = std::numeric_limits<float>::quiet_NaN();
+  const LinearOptions options{.dtype = DataType::kInt8, .scale_per_output = true};
+  ASSERT_OK_AND_ASSIGN(const Linear linear, Linear::Create(TestContext(), weight, {}, options));
+  linear.Apply(TestContext(), x, y);
+  for (int64_t i = 0; i < 20; ++i) {
+    EXPECT_TRUE(std::isnan(y(0, i)));
+    EXPECT_TRUE(std::isfinite(y(1, i)));
+    EXPECT_TRUE(std::isnan(y(2, i)));
+  }
+}
+
+TEST(ChannelWeightsTest, RefusesWeightsThatItCannotHold) {
+  const LinearOptions options{.dtype = DataType::kInt8, .scale_per_output = true};
+  TestMatrix weight(3, 40);
+  weight(2, 39) = std::numeric_limits<float>::infinity();
+  EXPECT_THAT(Linear::Create(TestContext(), weight, {}, options).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("infinite")));
+  const TestMatrix wide(1, 66312);
+  EXPECT_THAT(Linear::Create(TestContext(), wide, {}, options).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at most 66311")));
+}
 
 }  // namespace
 }  // namespace attendant::engine
