@@ -62,7 +62,8 @@ bool EncodeRunner::Step(StepReport& report) {
     Compute();
   } catch (const std::exception& error) {
     LOG(ERROR) << "a step of " << batch_.num_tokens() << " tokens failed: " << error.what();
-    for (EncodeJob* job : StepJobs()) {
+    FindStepJobs();
+    for (EncodeJob* job : step_jobs_) {
       EncodeJob::Fail(Take(*job),
                       absl::InternalError("the step that computed this request failed"));
     }
@@ -72,7 +73,8 @@ bool EncodeRunner::Step(StepReport& report) {
   report.duration = end - start;
   report.num_tokens = batch_.num_tokens();
   report.num_sequences = static_cast<int32_t>(batch_.sequences.size());
-  for (EncodeJob* job : StepJobs()) {
+  FindStepJobs();
+  for (EncodeJob* job : step_jobs_) {
     job->compute += end - start;
     if (job->num_remaining == 0) EncodeJob::Finish(Take(*job), end);
   }
@@ -84,8 +86,9 @@ void EncodeRunner::Pack() {
   batch_.Clear();
   parts_.clear();
   bool has_types = false;
-  while (!turns_.empty()) {
-    EncodeJob& job = *turns_.front();
+  size_t num_turns = 0;
+  for (; num_turns < turns_.size(); ++num_turns) {
+    EncodeJob& job = *turns_[num_turns];
     const EncodeJob::Input& input = job.inputs[job.next_input];
     const auto num_tokens = static_cast<int32_t>(input.ids.size());
     const int32_t first_row = batch_.num_tokens();
@@ -103,11 +106,11 @@ void EncodeRunner::Pack() {
                              [](int32_t type) { return type != 0; });
     num_tokens_waiting_ -= num_tokens;
 
-    turns_.pop_front();
     ++job.next_input;
     SkipBadInputs(job);
     if (job.next_input < job.inputs.size()) turns_.push_back(&job);
   }
+  turns_.erase(turns_.begin(), turns_.begin() + static_cast<ptrdiff_t>(num_turns));
   if (!has_types) batch_.type_ids.clear();
 }
 
@@ -122,21 +125,20 @@ void EncodeRunner::Compute() {
   });
   for (const Part& part : parts_) {
     part.job->reader->Read(part.input, rows(part, hidden), network_, context_);
-    part.job->inputs[part.input].patches = {};
+    part.job->inputs[part.input].patches = std::vector<float>();  // frees them
     --part.job->num_remaining;
   }
 }
 
 // The requests that the step computes for, each once; those that it ended are gone.
-std::vector<EncodeJob*> EncodeRunner::StepJobs() const {
-  std::vector<EncodeJob*> jobs;
+void EncodeRunner::FindStepJobs() {
+  step_jobs_.clear();
   for (const auto& job : jobs_) {
     if (std::any_of(parts_.begin(), parts_.end(),
                     [&](const Part& part) { return part.job == job.get(); })) {
-      jobs.push_back(job.get());
+      step_jobs_.push_back(job.get());
     }
   }
-  return jobs;
 }
 
 std::unique_ptr<EncodeJob> EncodeRunner::Take(EncodeJob& job) {

@@ -2,7 +2,6 @@
 #define ATTENDANT_ENGINE_ENCODE_RUNNER_H_
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -54,17 +53,18 @@ class EncodeRunner {
 
   void Pack();
   void Compute();
-  std::vector<EncodeJob*> StepJobs() const;
+  void FindStepJobs();
   std::unique_ptr<EncodeJob> Take(EncodeJob& job);
 
   Network& network_;
   KernelContext& context_;
   const int32_t max_batch_tokens_;
   std::vector<std::unique_ptr<EncodeJob>> jobs_;
-  std::deque<EncodeJob*> turns_;  // those with inputs left, the next one first
+  std::vector<EncodeJob*> turns_;  // those with inputs left, the next one first
   int64_t num_tokens_waiting_ = 0;
   Batch batch_;
   std::vector<Part> parts_;
+  std::vector<EncodeJob*> step_jobs_;
 };
 
 }  // namespace attendant::engine

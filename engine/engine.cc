@@ -201,7 +201,7 @@ class Engine::Impl {
   mutable absl::Mutex mutex_;
   std::map<std::string, std::shared_ptr<LoadedModel>> models_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> reserved_names_ ABSL_GUARDED_BY(mutex_);  // of models being loaded
-  std::deque<Task> inbox_ ABSL_GUARDED_BY(mutex_);                // for the engine's thread
+  std::vector<Task> inbox_ ABSL_GUARDED_BY(mutex_);               // for the engine's thread
   std::deque<Load*> loads_ ABSL_GUARDED_BY(mutex_);
   bool woken_ ABSL_GUARDED_BY(mutex_) = false;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
@@ -268,7 +268,7 @@ bool Engine::Impl::Round() {
 }
 
 void Engine::Impl::RunInbox() {
-  std::deque<Task> tasks;
+  std::vector<Task> tasks;
   {
     absl::MutexLock lock(&mutex_);
     tasks.swap(inbox_);

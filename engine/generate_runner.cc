@@ -57,6 +57,7 @@ absl::Status GenerateRunner::BeginSequence(GenerateJob& job) {
   sequence->arrival = is_first ? last_arrival_ : job.sequences.front()->arrival;
   sequence->priority = job.priority;
   sequence->max_tokens = num_prompt + job.stopping.max_new_tokens;
+  sequence->tokens.reserve(sequence->max_tokens);
   sequence->first_logit_token = is_first && job.prompt_logprobs ? 0 : num_prompt - 1;
   // A domain of its own keeps the prompt from others, whose source may be another; arrivals are
   // unique among the requests of a model.
@@ -117,17 +118,16 @@ bool GenerateRunner::Step(Reporter report) {
   if (scheduled.empty()) return false;
 
   const absl::Time start = absl::Now();
-  std::vector<GenerateJob*> step_jobs;
+  step_jobs_.clear();
   int32_t num_decodes = 0;
   for (const ScheduledSequence& part : scheduled) {
     GenerateSequence& sequence = Generating(part);
     sequence.job.admitted = std::min(sequence.job.admitted, start);
-    if (!absl::c_linear_search(step_jobs, &sequence.job)) step_jobs.push_back(&sequence.job);
+    if (!absl::c_linear_search(step_jobs_, &sequence.job)) step_jobs_.push_back(&sequence.job);
     if (part.num_tokens == 1 && sequence.num_output() > 0) ++num_decodes;
     if (!sequence.job.prompt_logprobs) SendStarted(sequence);
   }
 
-  std::vector<Outcome> outcomes;
   bool failed = false;
   absl::Time encoded = start;
   try {
@@ -136,31 +136,34 @@ bool GenerateRunner::Step(Reporter report) {
     ChooseAligned(scheduled);
     const ConstMatrix hidden = network_.Forward(batch_, [](int32_t, ConstMatrix) {});
     ReadAligned(scheduled);
-    outcomes = ReadLogits(scheduled, hidden);
+    ReadLogits(scheduled, hidden);
   } catch (const std::exception& error) {
     LOG(ERROR) << "a step of " << batch_.num_tokens() << " tokens failed: " << error.what();
     failed = true;
   }
   const absl::Time end = absl::Now();
-  for (GenerateJob* job : step_jobs) job->compute += end - start;
+  for (GenerateJob* job : step_jobs_) job->compute += end - start;
   const int32_t num_prefill_tokens = batch_.num_tokens() - num_decodes;
+  const auto num_sequences = static_cast<int32_t>(scheduled.size());
+  if (!failed) {
+    prefill_budget_.Observe(end - start, sources_.num_tokens() + num_prefill_tokens, num_decodes);
+    scheduler_.FinishStep();
+  }
   report({.phase = num_decodes == 0          ? "prefill"
                    : num_prefill_tokens == 0 ? "decode"
                                              : "mixed",
           .duration = end - encoded,
           .num_tokens = batch_.num_tokens(),
-          .num_sequences = static_cast<int32_t>(scheduled.size())});
+          .num_sequences = num_sequences});
 
   if (failed) {
-    for (GenerateJob* job : step_jobs) {
+    for (GenerateJob* job : step_jobs_) {
       End(*job, absl::InternalError("the step that computed this request failed"));
     }
     return true;
   }
-  prefill_budget_.Observe(end - start, sources_.num_tokens() + num_prefill_tokens, num_decodes);
-  scheduler_.FinishStep();
   // A job may end with its first outcome, and take those of its other sequences along.
-  for (Outcome& outcome : outcomes) {
+  for (Outcome& outcome : outcomes_) {
     const bool lives = absl::c_any_of(jobs_, [&](const auto& job) {
       return absl::c_any_of(job->sequences,
                             [&](const auto& s) { return s.get() == outcome.sequence; });
@@ -181,15 +184,13 @@ void GenerateRunner::EncodeSources(Reporter report) {
 }
 
 // Samples, and scores prompts, in as many rows at a time as the network gives.
-std::vector<GenerateRunner::Outcome> GenerateRunner::ReadLogits(
-    absl::Span<const ScheduledSequence> scheduled, ConstMatrix hidden) {
-  std::vector<Outcome> outcomes;
-  outcomes.reserve(scheduled.size());
+void GenerateRunner::ReadLogits(absl::Span<const ScheduledSequence> scheduled, ConstMatrix hidden) {
+  outcomes_.clear();
   const absl::Span<const int32_t> rows = batch_.logit_rows;
   Matrix logits;
   size_t row = 0;  // of rows
   for (const ScheduledSequence& part : scheduled) {
-    Outcome& outcome = outcomes.emplace_back();
+    Outcome& outcome = outcomes_.emplace_back();
     outcome.sequence = &Generating(part);
     const int64_t end = part.first_token + part.num_tokens;
     for (int64_t token = std::max(part.first_token, outcome.sequence->first_logit_token);
@@ -204,7 +205,6 @@ std::vector<GenerateRunner::Outcome> GenerateRunner::ReadLogits(
       }
     }
   }
-  return outcomes;
 }
 
 // Those that are computed up to their newest token, and so get another.
@@ -253,12 +253,11 @@ absl::Status GenerateRunner::ScoreBeam(GenerateSequence& sequence, absl::Span<fl
   ASSIGN_OR_RETURN(const float normalizer, LogNormalizer(logits));
   for (float& logit : logits) logit -= normalizer;
   const LogitsProcessors& processors = *sequence.job.processors;
-  std::vector<float> raw;
   absl::Span<const float> raw_log_probs = logits;
   if (processors.Applies(sequence.tokens)) {
-    raw.assign(logits.begin(), logits.end());
-    raw_log_probs = raw;
-    processors.Apply(sequence.tokens, logits);
+    raw_log_probs_.assign(logits.begin(), logits.end());
+    raw_log_probs = raw_log_probs_;
+    processors.Apply(sequence.tokens, logits, processor_scratch_);
   }
   sequence.job.search->Score(sequence.index, logits, raw_log_probs, sequence.source_weights);
   return absl::OkStatus();
@@ -343,14 +342,14 @@ void GenerateRunner::AdvanceBeams(GenerateJob& job, absl::Time now) {
     return;
   }
 
-  std::vector<Sequence*> beams;
-  for (const auto& sequence : job.sequences) beams.push_back(sequence.get());
-  std::vector<int32_t> parents;
-  for (const BeamSearch::Beam& beam : search.live()) parents.push_back(beam.parent);
-  scheduler_.Fork(beams, parents);
-  for (size_t i = 0; i < parents.size(); ++i) {
-    beams[i]->tokens.push_back(search.live()[i].tokens.back().id);
-    beams[i]->first_logit_token = static_cast<int64_t>(beams[i]->tokens.size()) - 1;
+  beams_.clear();
+  for (const auto& sequence : job.sequences) beams_.push_back(sequence.get());
+  parents_.clear();
+  for (const BeamSearch::Beam& beam : search.live()) parents_.push_back(beam.parent);
+  scheduler_.Fork(beams_, parents_);
+  for (size_t i = 0; i < parents_.size(); ++i) {
+    beams_[i]->tokens.push_back(search.live()[i].tokens.back().id);
+    beams_[i]->first_logit_token = static_cast<int64_t>(beams_[i]->tokens.size()) - 1;
   }
 
   const absl::Span<const ScoredToken> stable = search.stable_prefix();

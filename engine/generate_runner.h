@@ -48,7 +48,7 @@ class GenerateRunner {
 
   // Computes one step; false if nothing runs or waits. Sources that it encodes are reported by
   // themselves, before the rest; the reports lack the model's name.
-  using Reporter = absl::FunctionRef<void(StepReport)>;
+  using Reporter = absl::FunctionRef<void(const StepReport&)>;
   bool Step(Reporter report);
 
   // Ends all with `status`.
@@ -78,8 +78,7 @@ class GenerateRunner {
     std::variant<std::monostate, std::string, int32_t> match;
   };
 
-  std::vector<Outcome> ReadLogits(absl::Span<const ScheduledSequence> scheduled,
-                                  ConstMatrix hidden);
+  void ReadLogits(absl::Span<const ScheduledSequence> scheduled, ConstMatrix hidden);
   void ChooseAligned(absl::Span<const ScheduledSequence> scheduled);
   void ReadAligned(absl::Span<const ScheduledSequence> scheduled);
   void ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits);
@@ -106,6 +105,14 @@ class GenerateRunner {
   Batch batch_;
   Batch sources_;
   int64_t last_arrival_ = 0;
+
+  // Of a step, kept for their memory.
+  std::vector<GenerateJob*> step_jobs_;
+  std::vector<Outcome> outcomes_;
+  std::vector<float> raw_log_probs_;
+  ProcessorScratch processor_scratch_;
+  std::vector<Sequence*> beams_;
+  std::vector<int32_t> parents_;
 };
 
 }  // namespace attendant::engine

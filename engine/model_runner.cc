@@ -210,19 +210,18 @@ void ModelRunner::EndAll(const absl::Status& status) {
   if (generate_ != nullptr) generate_->EndAll(status);
 }
 
-bool ModelRunner::Step(const std::function<void(const StepReport&)>& report) {
-  StepReport step{.model = model_->description.name};
+bool ModelRunner::Step(absl::FunctionRef<void(const StepReport&)> report) {
+  const auto report_named = [&](const StepReport& part) {
+    report_ = part;
+    report_.model = model_->description.name;
+    report(report_);
+  };
   bool stepped = false;
-  if (encode_ != nullptr && encode_->Step(step)) {
-    report(step);
+  if (StepReport part; encode_ != nullptr && encode_->Step(part)) {
+    report_named(part);
     stepped = true;
   }
-  if (generate_ != nullptr) {
-    stepped |= generate_->Step([&](StepReport part) {
-      part.model = model_->description.name;
-      report(part);
-    });
-  }
+  if (generate_ != nullptr) stepped |= generate_->Step(report_named);
   return stepped;
 }
 
@@ -239,10 +238,12 @@ absl::Time ModelRunner::next_deadline() const {
 }
 
 void ModelRunner::PublishStats() {
-  ModelStats stats;
+  absl::MutexLock lock(&model_->mutex);
+  ModelStats& stats = model_->stats;
   stats.name = model_->description.name;
   stats.weight_bytes = model_->description.weight_bytes;
   stats.kv_cache_bytes = model_->description.kv_cache_bytes;
+  stats.requests_running = stats.tokens_waiting = 0;
   if (encode_ != nullptr) {
     stats.requests_running += encode_->num_running();
     stats.tokens_waiting += encode_->num_tokens_waiting();
@@ -253,8 +254,6 @@ void ModelRunner::PublishStats() {
     stats.kv_cache_usage_ratio = generate_->cache_usage_ratio();
     stats.preemptions = generate_->num_preemptions();
   }
-  absl::MutexLock lock(&model_->mutex);
-  model_->stats = std::move(stats);
 }
 
 }  // namespace attendant::engine

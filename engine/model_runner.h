@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/checkpoint/checkpoint.h"
@@ -41,7 +42,7 @@ class ModelRunner {
   void EndAll(const absl::Status& status);
 
   // A step of each kind that has something to compute; false if there was none. Reports each.
-  bool Step(const std::function<void(const StepReport&)>& report);
+  bool Step(absl::FunctionRef<void(const StepReport&)> report);
 
   bool has_jobs() const;
   absl::Time next_deadline() const;
@@ -62,6 +63,7 @@ class ModelRunner {
   std::unique_ptr<Network> decoder_;
   std::unique_ptr<EncodeRunner> encode_;
   std::unique_ptr<GenerateRunner> generate_;
+  StepReport report_;  // of the step that is reported, kept for the memory of the model's name
   int64_t workspace_bytes_ = 0;
   int32_t num_reference_kernels_ = 0;
 };

@@ -133,8 +133,10 @@ void KernelContext::EnterRegion(int thread) {
 }
 
 void KernelContext::GrowScratch(size_t size_bytes) {
+  // A little more than wanted: what grows with every token of a sequence grows rarely here.
+  const size_t with_room = std::max(size_bytes, scratch_.size_bytes() / 4 * 5);
   scratch_ = AlignedBuffer();  // first: the old contents are not wanted
-  scratch_ = AlignedBuffer(size_bytes);
+  scratch_ = AlignedBuffer(with_room);
 }
 
 }  // namespace attendant::engine

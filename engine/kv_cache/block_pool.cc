@@ -1,14 +1,19 @@
 #include "engine/kv_cache/block_pool.h"
 
-#include <utility>
+#include <algorithm>
 
 #include "absl/log/check.h"
 
 namespace attendant::engine {
 
 BlockPool::BlockPool(int32_t num_blocks, int32_t block_size)
-    : block_size_(block_size), blocks_(num_blocks) {
+    : block_size_(block_size),
+      blocks_(num_blocks),
+      tokens_(int64_t{num_blocks} * block_size),
+      found_(0, HashContents{this}, EqualContents{this}) {
   CHECK_GT(block_size, 0);
+  // A table that is fuller than 25 / 32 grows when what was erased fills the rest.
+  found_.reserve(num_blocks + num_blocks / 8 + 1);
   free_.reserve(num_blocks);
   for (int32_t block = num_blocks - 1; block >= 0; --block) free_.push_back(block);
 }
@@ -21,7 +26,7 @@ std::optional<int32_t> BlockPool::Allocate() {
   } else if (oldest_cached_ >= 0) {
     block = oldest_cached_;
     RemoveFromCached(block);
-    Forget(blocks_[block]);
+    Forget(block);
   } else {
     return std::nullopt;
   }
@@ -34,15 +39,15 @@ std::vector<int32_t> BlockPool::AcquirePrefix(absl::Span<const int32_t> tokens, 
   std::vector<int32_t> prefix;
   Contents contents{.domain = domain};
   for (size_t begin = 0; begin + block_size_ < tokens.size(); begin += block_size_) {
-    contents.tokens.assign(tokens.begin() + begin, tokens.begin() + begin + block_size_);
+    contents.tokens = tokens.subspan(begin, block_size_);
     const auto it = found_.find(contents);
     if (it == found_.end()) break;
-    Block& block = blocks_[it->second];
+    Block& block = blocks_[*it];
     if (block.num_users++ == 0) {
-      RemoveFromCached(it->second);
+      RemoveFromCached(*it);
       ++num_used_;
     }
-    prefix.push_back(it->second);
+    prefix.push_back(*it);
     contents.previous = block.id;
   }
   return prefix;
@@ -60,20 +65,24 @@ void BlockPool::Publish(int32_t block, std::optional<int32_t> previous,
   CHECK_GT(published.num_users, 0) << "block " << block << " is published by nobody";
   if (published.id != kNoContents) return;
 
-  Contents contents{.domain = domain, .tokens = {tokens.begin(), tokens.end()}};
+  Contents contents{.domain = domain, .tokens = tokens};
   if (previous.has_value()) {
     contents.previous = blocks_[*previous].id;
     CHECK_NE(contents.previous, kNoContents)
         << "block " << *previous << " was not published before " << block;
   }
-  const auto [it, inserted] = found_.try_emplace(contents, block);
-  if (inserted) {
-    published.id = ++last_id_;
-    published.is_found = true;
-    published.contents = std::move(contents);
-  } else {
-    published.id = blocks_[it->second].id;
+  if (const auto it = found_.find(contents); it != found_.end()) {
+    published.id = blocks_[*it].id;
+    return;
   }
+  const absl::Span<int32_t> own =
+      absl::MakeSpan(tokens_).subspan(static_cast<size_t>(block) * block_size_, block_size_);
+  std::copy(tokens.begin(), tokens.end(), own.begin());
+  contents.tokens = own;
+  published.id = ++last_id_;
+  published.is_found = true;
+  published.contents = contents;
+  found_.insert(block);
 }
 
 void BlockPool::Release(int32_t block) {
@@ -84,7 +93,7 @@ void BlockPool::Release(int32_t block) {
   if (released.is_found) {
     AddToCached(block, /*as_newest=*/released.contents.domain == kSharedDomain);
   } else {
-    Forget(released);
+    Forget(block);
     free_.push_back(block);
   }
 }
@@ -106,11 +115,12 @@ void BlockPool::RemoveFromCached(int32_t block) {
   --num_cached_;
 }
 
-void BlockPool::Forget(Block& block) {
-  if (block.is_found) found_.erase(block.contents);
-  block.id = kNoContents;
-  block.is_found = false;
-  block.contents = {};
+void BlockPool::Forget(int32_t block) {
+  Block& forgotten = blocks_[block];
+  if (forgotten.is_found) found_.erase(block);
+  forgotten.id = kNoContents;
+  forgotten.is_found = false;
+  forgotten.contents = {};
 }
 
 }  // namespace attendant::engine

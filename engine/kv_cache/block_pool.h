@@ -1,12 +1,13 @@
 #ifndef ATTENDANT_ENGINE_KV_CACHE_BLOCK_POOL_H_
 #define ATTENDANT_ENGINE_KV_CACHE_BLOCK_POOL_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/hash/hash.h"
 #include "absl/types/span.h"
 
 namespace attendant::engine {
@@ -20,6 +21,8 @@ namespace attendant::engine {
 // every token from the start. It is found by hash and verified by those tokens: two different
 // prefixes never share. A block that nobody uses keeps its contents until it is the least recently
 // used of those.
+//
+// All memory is taken at the start: publishing, allocating and releasing blocks take none.
 class BlockPool {
  public:
   // The prefixes that all sequences share. Any other domain is private: its blocks are found only
@@ -28,6 +31,8 @@ class BlockPool {
 
   // `block_size` tokens a block.
   BlockPool(int32_t num_blocks, int32_t block_size);
+  BlockPool(const BlockPool&) = delete;
+  BlockPool& operator=(const BlockPool&) = delete;
 
   // A block for one user, taken from the free ones, else from the cached ones nobody uses; nothing
   // if none is left.
@@ -70,33 +75,50 @@ class BlockPool {
   struct Contents {
     uint64_t domain = kSharedDomain;
     ContentsId previous = kNoContents;
-    std::vector<int32_t> tokens;
+    absl::Span<const int32_t> tokens;  // of a block that is found, in tokens_
 
     friend bool operator==(const Contents&, const Contents&) = default;
-    template <typename H>
-    friend H AbslHashValue(H h, const Contents& c) {
-      return H::combine(std::move(h), c.domain, c.previous, c.tokens);
-    }
   };
 
   struct Block {
     int32_t num_users = 0;
     ContentsId id = kNoContents;
-    bool is_found = false;  // found_ leads here, under `contents`
+    bool is_found = false;  // it is in found_
     Contents contents;      // of a block that is found
     // Neighbours in the list of cached blocks, while in it.
     int32_t older = -1;
     int32_t newer = -1;
   };
 
+  // Blocks in found_ are known, and looked for, by their contents.
+  struct HashContents {
+    using is_transparent = void;
+    const BlockPool* pool;
+    size_t operator()(const Contents& c) const {
+      return absl::HashOf(c.domain, c.previous, c.tokens);
+    }
+    size_t operator()(int32_t block) const { return (*this)(pool->blocks_[block].contents); }
+  };
+  struct EqualContents {
+    using is_transparent = void;
+    const BlockPool* pool;
+    const Contents& Of(const Contents& contents) const { return contents; }
+    const Contents& Of(int32_t block) const { return pool->blocks_[block].contents; }
+    template <typename A, typename B>
+    bool operator()(const A& a, const B& b) const {
+      return Of(a) == Of(b);
+    }
+  };
+
   void AddToCached(int32_t block, bool as_newest);
   void RemoveFromCached(int32_t block);
-  void Forget(Block& block);
+  void Forget(int32_t block);
 
   const int32_t block_size_;
   std::vector<Block> blocks_;
+  std::vector<int32_t> tokens_;  // [num_blocks, block_size]
   std::vector<int32_t> free_;
-  absl::flat_hash_map<Contents, int32_t> found_;
+  absl::flat_hash_set<int32_t, HashContents, EqualContents> found_;
   ContentsId last_id_ = kNoContents;
   int32_t oldest_cached_ = -1;
   int32_t newest_cached_ = -1;

@@ -28,11 +28,16 @@ BeamSearch::BeamSearch(BeamSearchOptions options)
     : options_(std::move(options)),
       num_candidates_(std::max<size_t>(2, options_.end_tokens.size() + 1) *
                       options_.params.num_beams),
-      live_(1),
-      candidates_(1),
-      was_scored_(1, false) {
+      live_(options_.params.num_beams),
+      next_(options_.params.num_beams),
+      candidates_(options_.params.num_beams),
+      was_scored_(options_.params.num_beams, false) {
   CHECK_GE(options_.params.num_beams, 1);
   CHECK_GE(options_.max_new_tokens, 1);
+  for (Beam& beam : live_) beam.tokens.reserve(options_.max_new_tokens);
+  for (Beam& beam : next_) beam.tokens.reserve(options_.max_new_tokens);
+  for (auto& of_beam : candidates_) of_beam.reserve(num_candidates_);
+  ranked_.reserve(num_candidates_ * candidates_.size());
 }
 
 bool BeamSearch::IsBetter(const Candidate& a, const Candidate& b) {
@@ -61,39 +66,43 @@ void BeamSearch::Score(int32_t beam, absl::Span<const float> log_probs,
 }
 
 bool BeamSearch::is_scored() const {
-  return absl::c_all_of(was_scored_, [](bool was_scored) { return was_scored; });
+  return std::all_of(was_scored_.begin(), was_scored_.begin() + static_cast<ptrdiff_t>(num_live_),
+                     [](bool was_scored) { return was_scored; });
 }
 
 absl::Status BeamSearch::Advance() {
   CHECK(is_scored() && !is_done());
-  std::vector<Candidate> candidates;
-  for (const auto& of_beam : candidates_)
-    candidates.insert(candidates.end(), of_beam.begin(), of_beam.end());
-  absl::c_sort(candidates, IsBetter);
-  if (candidates.size() > num_candidates_) candidates.resize(num_candidates_);
+  ranked_.clear();
+  for (auto& of_beam : candidates_) {
+    ranked_.insert(ranked_.end(), of_beam.begin(), of_beam.end());
+    of_beam.clear();
+  }
+  absl::c_sort(ranked_, IsBetter);
+  if (ranked_.size() > num_candidates_) ranked_.resize(num_candidates_);
 
   // What ends below the first num_beams is dropped: the candidates behind those are there so that
   // enough beams go on.
   const auto num_beams = static_cast<size_t>(options_.params.num_beams);
-  std::vector<Beam> next;
-  for (size_t rank = 0; rank < candidates.size(); ++rank) {
-    const Candidate& candidate = candidates[rank];
+  size_t num_next = 0;
+  for (size_t rank = 0; rank < ranked_.size(); ++rank) {
+    const Candidate& candidate = ranked_[rank];
     if (Ends(candidate)) {
       if (rank < num_beams) Complete(candidate);
-    } else if (next.size() < num_beams) {
-      Beam& beam = next.emplace_back(Beam{candidate.beam, candidate.score});
-      beam.tokens.reserve(length_ + 1);
+    } else if (num_next < num_beams) {
+      Beam& beam = next_[num_next++];
+      beam.parent = candidate.beam;
+      beam.score = candidate.score;
       beam.tokens = live_[candidate.beam].tokens;
       beam.tokens.push_back(candidate.token);
     }
   }
-  if (next.empty() && hypotheses_.empty())
+  if (num_next == 0 && hypotheses_.empty())
     return absl::InternalError("what is banned or forced leaves no token to choose");
-  live_ = std::move(next);
+  live_.swap(next_);
+  num_live_ = num_next;
   ++length_;
-  if (!CanImprove()) live_.clear();
-  candidates_.assign(live_.size(), {});
-  was_scored_.assign(live_.size(), false);
+  if (!CanImprove()) num_live_ = 0;
+  was_scored_.assign(was_scored_.size(), false);
   UpdateStable();
   return absl::OkStatus();
 }
@@ -122,7 +131,7 @@ void BeamSearch::Complete(const Candidate& candidate) {
 
 // Whether the search goes on.
 bool BeamSearch::CanImprove() const {
-  if (live_.empty()) return false;
+  if (is_done()) return false;
   if (hypotheses_.size() < static_cast<size_t>(options_.params.num_beams)) return true;
   if (options_.params.early_stopping == EarlyStopping::kTrue) return false;
   const bool at_best_length =
@@ -143,7 +152,7 @@ absl::Span<const ScoredToken> BeamSearch::stable_prefix() const {
 void BeamSearch::UpdateStable() {
   const std::vector<ScoredToken>& first = BestTokens();
   auto num_stable = static_cast<int64_t>(first.size());
-  for (const Beam& beam : live_)
+  for (const Beam& beam : live())
     num_stable = std::min(num_stable, CommonPrefix(first, beam.tokens, num_stable_));
   num_stable_ = num_stable;
 }

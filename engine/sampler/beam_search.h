@@ -49,7 +49,7 @@ class BeamSearch {
   explicit BeamSearch(BeamSearchOptions options);
 
   // The beams that are continued, the most probable first: between 1 and num_beams until is_done().
-  absl::Span<const Beam> live() const { return live_; }
+  absl::Span<const Beam> live() const { return absl::MakeConstSpan(live_).first(num_live_); }
 
   // What may follow live beam number `beam`: log probabilities [vocab_size] without NaN, after all
   // processors, and the model's own. May be repeated before Advance, and the last one counts. Every
@@ -64,7 +64,7 @@ class BeamSearch {
   // complete.
   absl::Status Advance();
 
-  bool is_done() const { return live_.empty(); }
+  bool is_done() const { return num_live_ == 0; }
 
   // The best that are complete, by falling score: at most num_beams of them.
   absl::Span<const Hypothesis> hypotheses() const { return hypotheses_; }
@@ -91,8 +91,12 @@ class BeamSearch {
   const BeamSearchOptions options_;
   const size_t num_candidates_;  // so many that num_beams of them do not end
   int64_t length_ = 0;           // of every live beam
+  // As many as there may be, so that a step needs no memory of its own.
+  size_t num_live_ = 1;
   std::vector<Beam> live_;
+  std::vector<Beam> next_;                          // of Advance
   std::vector<std::vector<Candidate>> candidates_;  // of each live beam, the best ones in no order
+  std::vector<Candidate> ranked_;                   // of Advance
   std::vector<bool> was_scored_;
   std::vector<Hypothesis> hypotheses_;
   int64_t num_stable_ = 0;

@@ -25,9 +25,9 @@ bool MoreProbable(const Candidate& a, const Candidate& b) {
 // Every token's value is read before any is written, so that one which occurs twice is changed
 // once.
 void ApplyRepetitionPenalty(absl::Span<float> logits, absl::Span<const int32_t> tokens,
-                            float penalty) {
-  std::vector<float> penalized;
-  penalized.reserve(tokens.size());
+                            float penalty, ProcessorScratch& scratch) {
+  std::vector<float>& penalized = scratch.values;
+  penalized.clear();
   for (const int32_t id : tokens) {
     const float logit = logits[id];
     penalized.push_back(Finite(logit > 0 ? logit / penalty : logit * penalty));
@@ -36,10 +36,10 @@ void ApplyRepetitionPenalty(absl::Span<float> logits, absl::Span<const int32_t> 
 }
 
 void ApplyPresenceAndFrequencyPenalty(absl::Span<float> logits, absl::Span<const int32_t> output,
-                                      float presence, float frequency) {
+                                      float presence, float frequency, ProcessorScratch& scratch) {
   for (const int32_t id : output) logits[id] -= frequency;
-  std::vector<float> penalized;
-  penalized.reserve(output.size());
+  std::vector<float>& penalized = scratch.values;
+  penalized.clear();
   for (const int32_t id : output) penalized.push_back(logits[id] - presence);
   for (size_t i = 0; i < output.size(); ++i) logits[output[i]] = penalized[i];
 }
@@ -60,13 +60,14 @@ void ForceTokens(absl::Span<float> logits, absl::Span<const int32_t> forced) {
 // Looks for the last ngram_size - 1 tokens as Knuth, Morris and Pratt do ("Fast Pattern Matching in
 // Strings", 1977), so that a long n-gram over a text that repeats itself costs no more.
 void BanRepeatedNgrams(absl::Span<float> logits, absl::Span<const int32_t> tokens,
-                       int32_t ngram_size) {
+                       int32_t ngram_size, ProcessorScratch& scratch) {
   const auto length = static_cast<size_t>(ngram_size) - 1;
   if (tokens.size() <= length) return;
   const absl::Span<const int32_t> pattern = tokens.last(length);
 
   // The length of the longest border of each prefix of the pattern.
-  std::vector<size_t> border(length + 1, 0);
+  std::vector<size_t>& border = scratch.borders;
+  border.assign(length + 1, 0);
   const auto extend = [&](size_t matched, int32_t token) {
     while (matched > 0 && (matched == length || pattern[matched] != token))
       matched = border[matched];
@@ -112,20 +113,22 @@ bool LogitsProcessors::Applies(absl::Span<const int32_t> tokens) const {
          (!constraints.begin_suppress_tokens.empty() && num_tokens == begin_tokens_);
 }
 
-void LogitsProcessors::Apply(absl::Span<const int32_t> tokens, absl::Span<float> logits) const {
+void LogitsProcessors::Apply(absl::Span<const int32_t> tokens, absl::Span<float> logits,
+                             ProcessorScratch& scratch) const {
   const SamplingParams& sampling = options_.sampling;
   const TokenConstraints& constraints = options_.constraints;
   const auto num_tokens = static_cast<int64_t>(tokens.size());
   const int64_t num_output = num_tokens - options_.prompt_tokens;
   ApplyLogitBias(logits, sampling.logit_bias);
   if (sampling.repetition_penalty != 1)
-    ApplyRepetitionPenalty(logits, tokens, sampling.repetition_penalty);
+    ApplyRepetitionPenalty(logits, tokens, sampling.repetition_penalty, scratch);
   if (sampling.presence_penalty != 0 || sampling.frequency_penalty != 0) {
     ApplyPresenceAndFrequencyPenalty(logits, tokens.subspan(options_.prompt_tokens),
-                                     sampling.presence_penalty, sampling.frequency_penalty);
+                                     sampling.presence_penalty, sampling.frequency_penalty,
+                                     scratch);
   }
   if (sampling.no_repeat_ngram_size > 0)
-    BanRepeatedNgrams(logits, tokens, sampling.no_repeat_ngram_size);
+    BanRepeatedNgrams(logits, tokens, sampling.no_repeat_ngram_size, scratch);
   BanWords(logits, tokens, constraints.bad_words);
   if (num_output < options_.min_new_tokens) MaskTokens(logits, options_.end_tokens);
   if (constraints.forced_bos_token_id.has_value() && num_tokens == 1)

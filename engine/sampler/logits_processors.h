@@ -1,6 +1,7 @@
 #ifndef ATTENDANT_ENGINE_SAMPLER_LOGITS_PROCESSORS_H_
 #define ATTENDANT_ENGINE_SAMPLER_LOGITS_PROCESSORS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -16,16 +17,22 @@ namespace attendant::engine {
 // reference library (transformers) or, for what that lacks, as OpenAI's API defines it. Token ids
 // are within the vocabulary. Each takes time linear in the tokens that it looks at.
 
+// Memory that some of them work in, so that a sequence's next token needs none of its own.
+struct ProcessorScratch {
+  std::vector<float> values;
+  std::vector<size_t> borders;
+};
+
 // Keskar et al., "CTRL: A Conditional Transformer Language Model for Controllable Generation",
 // 2019: the logit of every token that occurs in `tokens` is divided by `penalty` if positive, else
 // multiplied by it.
 void ApplyRepetitionPenalty(absl::Span<float> logits, absl::Span<const int32_t> tokens,
-                            float penalty);
+                            float penalty, ProcessorScratch& scratch);
 
 // Subtracts `presence` once, and `frequency` for each occurrence, from every token that the output
 // has.
 void ApplyPresenceAndFrequencyPenalty(absl::Span<float> logits, absl::Span<const int32_t> output,
-                                      float presence, float frequency);
+                                      float presence, float frequency, ProcessorScratch& scratch);
 
 void ApplyLogitBias(absl::Span<float> logits, const std::map<int32_t, float>& bias);
 
@@ -38,7 +45,7 @@ void ForceTokens(absl::Span<float> logits, absl::Span<const int32_t> forced);
 // Makes every token impossible that would end a run of `ngram_size` >= 1 tokens that `tokens` has
 // already.
 void BanRepeatedNgrams(absl::Span<float> logits, absl::Span<const int32_t> tokens,
-                       int32_t ngram_size);
+                       int32_t ngram_size, ProcessorScratch& scratch);
 
 // Makes the last token of each of `words`, which are not empty, impossible where `tokens` end with
 // the ones before it. As in the reference, a word that is longer than `tokens` is not looked at.
@@ -76,7 +83,8 @@ class LogitsProcessors {
 
   // Changes `logits` [vocab_size], or logarithms of probabilities, of what follows `tokens`: the
   // prompt and the output.
-  void Apply(absl::Span<const int32_t> tokens, absl::Span<float> logits) const;
+  void Apply(absl::Span<const int32_t> tokens, absl::Span<float> logits,
+             ProcessorScratch& scratch) const;
 
   const LogitsProcessorOptions& options() const { return options_; }
 

@@ -50,6 +50,12 @@ absl::StatusOr<SampledToken> ScoreToken(absl::Span<const float> logits, int32_t 
   return SampledToken{id, logits[id] - normalizer, TopTokens(logits, normalizer, num_top)};
 }
 
+Sampler::Sampler(const LogitsProcessors& processors, uint64_t seed)
+    : processors_(processors), seed_(seed) {
+  const LogitsProcessorOptions& options = processors.options();
+  scratch_.values.reserve(options.prompt_tokens + options.max_new_tokens);
+}
+
 absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const int32_t> tokens,
                                              absl::Span<float> logits, int32_t num_top) {
   ASSIGN_OR_RETURN(const float normalizer, LogNormalizer(logits));
@@ -59,10 +65,9 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const int32_t> tokens,
 
   // The raw logit of a token that was changed below, for its logprob.
   const bool is_processed = processors_.Applies(tokens);
-  std::vector<float> raw;
   if (is_processed) {
-    raw.assign(logits.begin(), logits.end());
-    processors_.Apply(tokens, logits);
+    raw_.assign(logits.begin(), logits.end());
+    processors_.Apply(tokens, logits, scratch_);
   }
 
   const int32_t best = ArgMax(logits);
@@ -72,6 +77,7 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const int32_t> tokens,
   if (params.temperature == 0) {
     token.id = best;
   } else {
+    candidates_.reserve(logits.size());
     MakeCandidates(logits, params.temperature, candidates_);
     if (params.top_k > 0) KeepTopK(candidates_, params.top_k);
     KeepTopP(candidates_, params.top_p);
@@ -80,7 +86,7 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const int32_t> tokens,
         static_cast<int64_t>(tokens.size()) - processors_.options().prompt_tokens;
     token.id = DrawCandidate(candidates_, UniformAt(seed_, num_drawn));
   }
-  token.logprob = (is_processed ? raw[token.id] : logits[token.id]) - normalizer;
+  token.logprob = (is_processed ? raw_[token.id] : logits[token.id]) - normalizer;
   return token;
 }
 

@@ -38,8 +38,7 @@ absl::StatusOr<SampledToken> ScoreToken(absl::Span<const float> logits, int32_t 
 class Sampler {
  public:
   // `processors` outlive the sampler.
-  Sampler(const LogitsProcessors& processors, uint64_t seed)
-      : processors_(processors), seed_(seed) {}
+  Sampler(const LogitsProcessors& processors, uint64_t seed);
 
   // The next token of a sequence of `tokens`, the prompt and the output so far. `logits`
   // [vocab_size] are spoilt. Errors as ScoreToken; and INTERNAL if the processors leave nothing to
@@ -50,7 +49,11 @@ class Sampler {
  private:
   const LogitsProcessors& processors_;
   const uint64_t seed_;
+
+  // Of a token, kept for their memory.
   std::vector<Candidate> candidates_;
+  std::vector<float> raw_;
+  ProcessorScratch scratch_;
 };
 
 }  // namespace attendant::engine

@@ -84,27 +84,27 @@ void Scheduler::Fork(absl::Span<Sequence* const> beams, absl::Span<const int32_t
   Sequence& first = *beams.front();
   CHECK(first.is_running && !parents.empty());
   CHECK_LE(parents.size(), static_cast<size_t>(first.max_beams));
-  struct Contents {
-    std::vector<int32_t> tokens;
-    std::vector<int32_t> blocks;
-    int64_t num_computed = 0;
-    int64_t num_published = 0;
-  };
-  std::vector<Contents> contents;
-  for (const int32_t parent : parents) {
-    const Sequence& from = *beams[parent];
-    CHECK(IsJoined(from) && NumRemaining(from) == 0) << "beam " << parent << " is not computed";
-    contents.push_back({from.tokens, from.blocks, from.num_computed, from.num_published});
+  if (contents_.size() < parents.size()) contents_.resize(parents.size());
+  for (size_t i = 0; i < parents.size(); ++i) {
+    const Sequence& from = *beams[parents[i]];
+    CHECK(IsJoined(from) && NumRemaining(from) == 0) << "beam " << parents[i] << " is not computed";
+    Contents& contents = contents_[i];
+    contents.tokens.reserve(first.max_tokens);
+    contents.tokens = from.tokens;
+    contents.blocks.reserve(BlocksFor(first.max_tokens));
+    contents.blocks = from.blocks;
+    contents.num_computed = from.num_computed;
+    contents.num_published = from.num_published;
     for (const int32_t block : from.blocks) pool_.AddUser(block);
   }
   ForEachBeam(first, [this](Sequence& beam) { FreeBlocks(beam); });
   first.forks.assign(beams.begin() + 1, beams.begin() + static_cast<ptrdiff_t>(parents.size()));
   for (size_t i = 0; i < parents.size(); ++i) {
     Sequence& beam = *beams[i];
-    beam.tokens = std::move(contents[i].tokens);
-    beam.blocks = std::move(contents[i].blocks);
-    beam.num_computed = contents[i].num_computed;
-    beam.num_published = contents[i].num_published;
+    beam.tokens.swap(contents_[i].tokens);
+    beam.blocks.swap(contents_[i].blocks);
+    beam.num_computed = contents_[i].num_computed;
+    beam.num_published = contents_[i].num_published;
     beam.prefix_domain = first.prefix_domain;
     beam.source = first.source;
   }
@@ -270,11 +270,7 @@ void Scheduler::JoinFork(Sequence& sequence) {
 // Puts into the batch what of a running sequence and its forks is computed next. False if it had to
 // be preempted for it.
 bool Scheduler::AppendRunning(Sequence& sequence, int64_t& prefill_budget, Batch& batch) {
-  struct Part {
-    Sequence* beam = nullptr;
-    int64_t num_tokens = 0;
-  };
-  std::vector<Part> parts;
+  parts_.clear();
   bool is_computed = true;  // so far
   ForEachBeam(sequence, [&](Sequence& beam) {
     const int64_t num_remaining = NumRemaining(beam);
@@ -282,11 +278,11 @@ bool Scheduler::AppendRunning(Sequence& sequence, int64_t& prefill_budget, Batch
     is_computed &= num_remaining == 0;
     const int64_t num_tokens = num_remaining == 1 ? 1 : std::min(num_remaining, prefill_budget);
     if (num_tokens <= 0) return;
-    parts.push_back({&beam, num_tokens});
+    parts_.push_back({&beam, num_tokens});
     if (num_remaining != 1) prefill_budget -= num_tokens;
   });
   const size_t num_copies = batch.block_copies.size();
-  for (const Part& part : parts) {
+  for (const Part& part : parts_) {
     while (sequence.is_running &&
            !Grow(*part.beam, part.beam->num_computed + part.num_tokens, batch))
       PreemptLast();
@@ -295,7 +291,7 @@ bool Scheduler::AppendRunning(Sequence& sequence, int64_t& prefill_budget, Batch
       return false;
     }
   }
-  for (const Part& part : parts) Append(*part.beam, static_cast<int32_t>(part.num_tokens), batch);
+  for (const Part& part : parts_) Append(*part.beam, static_cast<int32_t>(part.num_tokens), batch);
   return true;
 }
 
@@ -361,6 +357,8 @@ bool Scheduler::Admit(Sequence& sequence) {
     ++sequence.source->num_running;
     for (int64_t i = 0; i < num_source; ++i) sequence.source->blocks.push_back(*pool_.Allocate());
   }
+  // Steps grow it; none of them is to wait for memory.
+  sequence.blocks.reserve(BlocksFor(sequence.max_tokens));
   sequence.num_published = static_cast<int64_t>(sequence.blocks.size());
   sequence.num_computed = sequence.num_published * pool_.block_size();
   if (!sequence.was_admitted) sequence.num_cached = sequence.num_computed;

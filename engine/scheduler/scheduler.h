@@ -103,12 +103,28 @@ class Scheduler {
   void AppendSource(Source& source, Batch& sources);
   void Append(Sequence& sequence, int32_t num_tokens, Batch& batch);
 
+  // What of one beam a step computes.
+  struct Part {
+    Sequence* beam = nullptr;
+    int64_t num_tokens = 0;
+  };
+  // What a beam becomes in Fork.
+  struct Contents {
+    std::vector<int32_t> tokens;
+    std::vector<int32_t> blocks;
+    int64_t num_computed = 0;
+    int64_t num_published = 0;
+  };
+
   const SchedulerOptions options_;
   BlockPool& pool_;
   std::vector<Sequence*> running_;  // both in order
   std::vector<Sequence*> waiting_;
   std::vector<ScheduledSequence> scheduled_;
   int64_t num_preemptions_ = 0;
+  // Of AppendRunning and of Fork, kept for their memory.
+  std::vector<Part> parts_;
+  std::vector<Contents> contents_;
 };
 
 }  // namespace attendant::engine

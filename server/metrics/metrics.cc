@@ -3,9 +3,12 @@
 #include <map>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "prometheus/counter.h"
 #include "prometheus/family.h"
 #include "prometheus/histogram.h"
@@ -116,14 +119,22 @@ class Histograms {
         label_(label),
         buckets_(buckets) {}
 
+  // Allocates nothing for a value that is known: the engine reports every step.
   prometheus::Histogram& Of(absl::string_view value) {
-    return family_.Add({{label_, std::string(value)}}, buckets_);
+    absl::MutexLock lock(&mutex_);
+    const auto known = by_value_.find(value);
+    if (known != by_value_.end()) return *known->second;
+    prometheus::Histogram& added = family_.Add({{label_, std::string(value)}}, buckets_);
+    by_value_.emplace(value, &added);
+    return added;
   }
 
  private:
   prometheus::Family<prometheus::Histogram>& family_;
   const std::string label_;
   const prometheus::Histogram::BucketBoundaries& buckets_;
+  absl::Mutex mutex_;
+  absl::flat_hash_map<std::string, prometheus::Histogram*> by_value_ ABSL_GUARDED_BY(mutex_);
 };
 
 prometheus::ClientMetric Sample(MetricType type, double value,

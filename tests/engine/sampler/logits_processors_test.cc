@@ -38,21 +38,24 @@ std::vector<float> RandomLogits(int count, uint32_t seed) {
 }
 
 TEST(RepetitionPenaltyTest, DividesPositiveAndMultipliesNegativeLogitsOnce) {
+  ProcessorScratch scratch;
   std::vector<float> logits = {2, -2, 2, 0};
-  ApplyRepetitionPenalty(absl::MakeSpan(logits), {1, 0, 1, 3, 1}, 2.0f);
+  ApplyRepetitionPenalty(absl::MakeSpan(logits), {1, 0, 1, 3, 1}, 2.0f, scratch);
   EXPECT_THAT(logits, ElementsAre(1, -4, 2, 0));
 }
 
 TEST(RepetitionPenaltyTest, AnExtremePenaltyStaysFinite) {
+  ProcessorScratch scratch;
   std::vector<float> logits = {2, -2};
-  ApplyRepetitionPenalty(absl::MakeSpan(logits), {0, 1}, 1e-45f);
+  ApplyRepetitionPenalty(absl::MakeSpan(logits), {0, 1}, 1e-45f, scratch);
   EXPECT_EQ(logits[0], std::numeric_limits<float>::max());
   EXPECT_TRUE(std::isfinite(logits[1]));
 }
 
 TEST(PresenceAndFrequencyPenaltyTest, CountOnceAndEachTime) {
+  ProcessorScratch scratch;
   std::vector<float> logits = {1, 1, 1};
-  ApplyPresenceAndFrequencyPenalty(absl::MakeSpan(logits), {2, 0, 2, 2, 2}, 0.5f, 0.25f);
+  ApplyPresenceAndFrequencyPenalty(absl::MakeSpan(logits), {2, 0, 2, 2, 2}, 0.5f, 0.25f, scratch);
   EXPECT_THAT(logits, ElementsAre(0.25f, 1, -0.5f));
 }
 
@@ -64,8 +67,9 @@ TEST(LogitBiasTest, Adds) {
 
 // The tokens that BanRepeatedNgrams bans, of ten.
 std::set<int32_t> Banned(const std::vector<int32_t>& tokens, int32_t ngram_size) {
+  ProcessorScratch scratch;
   std::vector<float> logits(10, 0);
-  BanRepeatedNgrams(absl::MakeSpan(logits), tokens, ngram_size);
+  BanRepeatedNgrams(absl::MakeSpan(logits), tokens, ngram_size, scratch);
   std::set<int32_t> banned;
   for (int32_t id = 0; id < 10; ++id) {
     if (logits[id] == -kInfinity) banned.insert(id);
@@ -120,6 +124,7 @@ TEST(BanWordsTest, BansTheLastTokenBehindTheOthers) {
 }
 
 TEST(LogitsProcessorsTest, KnowsWhenItDoesNothing) {
+  ProcessorScratch scratch;
   const LogitsProcessors processors({.constraints = {.begin_suppress_tokens = {1},
                                                      .forced_bos_token_id = 2,
                                                      .forced_eos_token_ids = {3}},
@@ -131,7 +136,7 @@ TEST(LogitsProcessorsTest, KnowsWhenItDoesNothing) {
   for (int i = 0; i < 6; ++i) {
     tokens.push_back(0);
     std::vector<float> logits(5, 1);
-    processors.Apply(tokens, absl::MakeSpan(logits));
+    processors.Apply(tokens, absl::MakeSpan(logits), scratch);
     EXPECT_EQ(processors.Applies(tokens), logits != std::vector<float>(5, 1)) << i;
     EXPECT_EQ(processors.Applies(tokens), i < 3 || i == 5) << i;
   }

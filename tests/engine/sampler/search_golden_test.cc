@@ -133,6 +133,7 @@ TEST(SearchGoldenTest, TheHypothesesAndScoresAreTheReferences) {
     BeamSearch search({.params = settings.search,
                        .end_tokens = settings.processors.end_tokens,
                        .max_new_tokens = settings.processors.max_new_tokens});
+    ProcessorScratch scratch;
     int32_t num_steps = 0;
     for (; !search.is_done(); ++num_steps) {
       for (size_t beam = 0; beam < search.live().size(); ++beam) {
@@ -142,7 +143,7 @@ TEST(SearchGoldenTest, TheHypothesesAndScoresAreTheReferences) {
         const float normalizer = LogSumExp(row);
         for (float& logit : row) logit -= normalizer;
         const std::vector<float> raw = row;
-        processors.Apply(tokens, absl::MakeSpan(row));
+        processors.Apply(tokens, absl::MakeSpan(row), scratch);
         search.Score(static_cast<int32_t>(beam), row, raw);
       }
       ASSERT_OK(search.Advance());
@@ -178,7 +179,8 @@ TEST(SearchGoldenTest, TheProcessorsAreTheReferencesInItsOrder) {
     const std::vector<float> raw = Values(tensors, name + ".logits");
     std::vector<float> processed = raw;
     const std::vector<int32_t> tokens = Ids(golden["tokens"]);
-    processors.Apply(tokens, absl::MakeSpan(processed));
+    ProcessorScratch scratch;
+    processors.Apply(tokens, absl::MakeSpan(processed), scratch);
     EXPECT_EQ(processed, Values(tensors, name + ".processed"));
     if (!processors.Applies(tokens)) {
       EXPECT_EQ(processed, raw);
