@@ -172,10 +172,13 @@ class StreamReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
                         absl::ZeroDuration()));
     absl::MutexLock lock(&mutex_);
     if (done_) return;
+    // Weak: an alarm keeps its function after it rang, and the reactor keeps the alarm.
     alarm_.Set(absl::ToChronoTime(absl::Now() + kCutOffGrace),
-               [self = this->shared_from_this()](bool expired) {
+               [weak = this->weak_from_this()](bool expired) {
+                 const std::shared_ptr<StreamReactor> self = weak.lock();
+                 if (self == nullptr || !expired) return;
                  absl::MutexLock lock(&self->mutex_);
-                 if (expired && !self->done_) self->context_.TryCancel();
+                 if (!self->done_) self->context_.TryCancel();
                });
   }
 

@@ -18,6 +18,7 @@
 #include "gtest/gtest.h"
 #include "tests/integration/server_program.h"
 #include "tests/integration/serving_fixture.h"
+#include "tests/support/memory.h"
 #include "tests/support/random_bert.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/test_data.h"
@@ -25,6 +26,7 @@
 namespace attendant::server {
 namespace {
 
+using ::attendant::testing::kMemoryIsMeasured;
 using grpc::StatusCode;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -394,7 +396,7 @@ TEST_F(AttentionMapsTest, TwelveLayersOfTwelveHeadsAreStreamedInTheMemoryOfTwoLa
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(num_values, int64_t{12} * 12 * 512 * 512);
   EXPECT_LE(largest, int64_t{1} << 20);
-  EXPECT_LE(program.PeakBytes() - before, 2 * kLayerBytes);
+  if (kMemoryIsMeasured) EXPECT_LE(program.PeakBytes() - before, 2 * kLayerBytes);
 }
 
 TEST_F(AttentionMapsTest, ASlowReaderHoldsBackItsOwnMaps) {
