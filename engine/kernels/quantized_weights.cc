@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "absl/log/check.h"
 #include "absl/strings/str_cat.h"
@@ -226,19 +227,40 @@ HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t beg
 }
 
 // sums [rows, num_features] are finished, and go to y from `row` and `feature` on.
-HWY_INLINE void Finish(const Epilogue& epilogue, const float* sums, int64_t num_features,
-                       int64_t sums_stride, int64_t rows, int64_t row, int64_t feature,
-                       const Matrix& y) {
+template <Activation kActivation>
+HWY_NOINLINE void Finish(const Epilogue& epilogue, const float* sums, int64_t num_features,
+                         int64_t sums_stride, int64_t rows, int64_t row, int64_t feature,
+                         const Matrix& y) {
   for (int64_t r = 0; r < rows; ++r, sums += sums_stride) {
     float* out = y.row(row + r) + feature;
     ForEachVector(num_features, [&](size_t i, size_t count) HWY_ATTR {
       FloatVec v = hn::LoadU(Floats(), sums + i);
       if (epilogue.bias != nullptr)
         v = hn::Add(v, hn::LoadU(Floats(), epilogue.bias + feature + i));
-      v = Activate(epilogue.activation, v);
+      v = Activate<kActivation>(v);
       if (epilogue.add) v = hn::Add(v, LoadFloats(out + i, count));
       StoreFloats(v, out + i, count);
     });
+  }
+}
+
+HWY_NOINLINE void Finish(const Epilogue& epilogue, const float* sums, int64_t num_features,
+                         int64_t sums_stride, int64_t rows, int64_t row, int64_t feature,
+                         const Matrix& y) {
+  const auto finish = [&](auto activation) HWY_ATTR {
+    Finish<activation.value>(epilogue, sums, num_features, sums_stride, rows, row, feature, y);
+  };
+  switch (epilogue.activation) {
+    case Activation::kNone:
+      return finish(std::integral_constant<Activation, Activation::kNone>());
+    case Activation::kRelu:
+      return finish(std::integral_constant<Activation, Activation::kRelu>());
+    case Activation::kGeluErf:
+      return finish(std::integral_constant<Activation, Activation::kGeluErf>());
+    case Activation::kGeluTanh:
+      return finish(std::integral_constant<Activation, Activation::kGeluTanh>());
+    case Activation::kSilu:
+      return finish(std::integral_constant<Activation, Activation::kSilu>());
   }
 }
 
@@ -699,21 +721,18 @@ bool QuantizedWeights::MultiplyInTiles(KernelContext& context, ConstMatrix x,
   const auto unpack = HWY_DYNAMIC_POINTER(Unpack);
   const auto finish = HWY_DYNAMIC_POINTER(FinishTile);
   const int64_t num_tiles = (num_panels_ + kMaxTilePanels - 1) / kMaxTilePanels;
-  ParallelRanges(context, num_tiles, 1, [&](int64_t begin, int64_t end) {
-    std::byte* mine = scratch + of_threads + omp_get_thread_num() * own.size_bytes();
+  ParallelShares(context, num_tiles, [&](int64_t tile, int thread) {
+    std::byte* mine = scratch + of_threads + thread * own.size_bytes();
     auto* weights = reinterpret_cast<uint16_t*>(mine + panel);
     auto* tile_sums = reinterpret_cast<float*>(mine + sums);
-    for (int64_t tile = begin; tile < end; ++tile) {
-      const int64_t first = tile * kMaxTilePanels;
-      const int64_t num_panels = std::min(kMaxTilePanels, num_panels_ - first);
-      if (num_panels < kMaxTilePanels) std::memset(weights, 0, depth * kTileWidth * 2);
-      unpack(product, first, num_panels, weights);
-      for (int64_t row = 0; row < x.rows; row += kRowsTogether) {
-        const BlockProduct* code = padded_rows - row >= kRowsTogether ? many : rest;
-        code->Run(wide + row * depth, weights, tile_sums, mine + code_scratch);
-        finish(epilogue, tile_sums, std::min(kRowsTogether, x.rows - row), row, tile * kTileWidth,
-               y);
-      }
+    const int64_t first = tile * kMaxTilePanels;
+    const int64_t num_panels = std::min(kMaxTilePanels, num_panels_ - first);
+    if (num_panels < kMaxTilePanels) std::memset(weights, 0, depth * kTileWidth * 2);
+    unpack(product, first, num_panels, weights);
+    for (int64_t row = 0; row < x.rows; row += kRowsTogether) {
+      const BlockProduct* code = padded_rows - row >= kRowsTogether ? many : rest;
+      code->Run(wide + row * depth, weights, tile_sums, mine + code_scratch);
+      finish(epilogue, tile_sums, std::min(kRowsTogether, x.rows - row), row, tile * kTileWidth, y);
     }
     BlockProduct::Release();
   });
