@@ -10,10 +10,12 @@
 //   decode:32x8x64               of 8 sequences at a time, each after a prompt of 64 tokens
 //   translate:32x24x1x4          24 tokens for each of 1 source of 32 tokens, with 4 beams
 //
-// and, where MODEL is a data type (f32 or bf16):
+// and, where MODEL is a data type:
 //
-//   attention:12x64x512          12 heads of 64 over 512 tokens
-//   linear:128x384x1536          128 rows through a layer of 384 inputs and 1536 outputs
+//   attention:12x64x512          12 heads of 64 over 512 tokens; f32 or bf16
+//   linear:128x384x1536          128 rows through a layer of 384 inputs and 1536 outputs; f32,
+//   bf16,
+//                                int8 or int4
 //
 // or, where it is anything:
 //
@@ -41,6 +43,7 @@
 #include "absl/flags/parse.h"
 #include "absl/flags/reflection.h"
 #include "absl/log/globals.h"
+#include "absl/log/initialize.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/synchronization/notification.h"
@@ -54,6 +57,7 @@
 #include "server/server_options.h"
 #include "tests/benchmarks/benchmark_data.h"
 #include "tests/benchmarks/measurement.h"
+#include "tests/benchmarks/weight_types.h"
 
 ABSL_DECLARE_FLAG(int, threads);
 ABSL_FLAG(double, seconds, 2, "How long to repeat the workload.");
@@ -219,13 +223,6 @@ class Bench {
 // ---------------------------------------------------------------------------------------------------------------------
 // Kernels.
 
-DataType ParseDataType(absl::string_view text) {
-  for (const DataType dtype : {DataType::kFloat32, DataType::kBFloat16}) {
-    if (text == DataTypeName(dtype)) return dtype;
-  }
-  Exit(kNotServed, absl::StrCat("\"", text, "\" is not f32 or bf16"));
-}
-
 void MeasureAttention(DataType dtype, int32_t num_heads, int32_t head_dim, int32_t num_tokens) {
   KernelContext context(NumThreads());
   const AttentionOptions options{.num_heads = num_heads,
@@ -250,7 +247,9 @@ void MeasureLinear(DataType dtype, int32_t num_rows, int32_t in_features, int32_
   KernelContext context(NumThreads());
   const RandomMatrix weight(out_features, in_features, 1), x(num_rows, in_features, 2);
   RandomMatrix y(num_rows, out_features);
-  auto linear = Linear::Create(context, weight, {}, {.dtype = dtype});
+  // As encoders have it.
+  const LinearOptions options{.dtype = dtype, .scale_per_output = dtype == DataType::kInt8};
+  auto linear = Linear::Create(context, weight, {}, options);
   ExitUnlessOk(linear.status());
   linear->Prepare(context, num_rows);
   const double operations = 2.0 * num_rows * in_features * out_features;
@@ -316,12 +315,14 @@ int Main(const std::string& model, absl::string_view workload) {
   }
   if (absl::ConsumePrefix(&workload, "attention:")) {
     const std::vector<int32_t> n = ParseNumbers(workload, 3);
-    MeasureAttention(ParseDataType(model), n[0], n[1], n[2]);
+    const DataType dtype = benchmarks::ParseWeightType(model);
+    if (ActivationType(dtype) != dtype) Exit(kNotServed, "attention is in f32 or bf16");
+    MeasureAttention(dtype, n[0], n[1], n[2]);
     return 0;
   }
   if (absl::ConsumePrefix(&workload, "linear:")) {
     const std::vector<int32_t> n = ParseNumbers(workload, 3);
-    MeasureLinear(ParseDataType(model), n[0], n[1], n[2]);
+    MeasureLinear(benchmarks::ParseWeightType(model), n[0], n[1], n[2]);
     return 0;
   }
 
@@ -357,6 +358,7 @@ int Main(const std::string& model, absl::string_view workload) {
 int main(int argc, char** argv) {
   const std::vector<char*> arguments = absl::ParseCommandLine(argc, argv);
   absl::SetStderrThreshold(absl::LogSeverityAtLeast::kError);
+  absl::InitializeLog();
   if (arguments.size() != 3) {
     attendant::benchmarks::Exit(attendant::benchmarks::kUsage,
                                 "usage: engine_bench [--seconds=S] [FLAGS] MODEL WORKLOAD");

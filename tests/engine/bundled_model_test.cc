@@ -64,7 +64,8 @@ class BundledModelTest : public ::testing::TestWithParam<DataType> {
 };
 
 INSTANTIATE_TEST_SUITE_P(DataTypes, BundledModelTest,
-                         ::testing::Values(DataType::kFloat32, DataType::kBFloat16),
+                         ::testing::Values(DataType::kFloat32, DataType::kBFloat16, DataType::kInt8,
+                                           DataType::kInt4),
                          [](const auto& info) { return std::string(DataTypeName(info.param)); });
 
 // 2,000 wordings of days that training never saw, all of them at once.

@@ -10,40 +10,20 @@ import datetime
 import os
 import pathlib
 import platform
-import re
 import sys
 
 import cases
 import install
+import machine
 import measure
 import report
 
 RESULTS = install.REPOSITORY / "tests/benchmarks/results"
 
 
-def cpu_facts():
-    """{"model name": ..., "cpu family": ..., "flags": ...} of the first processor."""
-    facts = {}
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if not key.strip():
-            break
-        facts[key.strip()] = value.strip()
-    return facts
-
-
-def slug(text):
-    text = re.sub(r"\(R\)|\(TM\)|CPU|Processor|@.*", " ", text)
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
 def facts_of(arguments):
-    cpu = cpu_facts()
-    known = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
-    flags = [flag for flag in known if flag in cpu.get("flags", "").split()]
     return [
-        f"CPU: {cpu.get('model name', platform.machine())}, family {cpu.get('cpu family')}, model {cpu.get('model')}, "
-        f"{os.cpu_count()} processors; {' '.join(flags)}",
+        f"CPU: {machine.cpu_line()}",
         f"Linux {platform.release()}; --threads {arguments.threads} --seconds {arguments.seconds:g}",
     ]
 
@@ -54,8 +34,10 @@ def write(path, title, facts):
     summaries = report.summarize(measurements)
     rows = [row for case in cases.CASES for row in report.rows_of(case, summaries)]
     plot = path.with_suffix(".svg")
-    plot.write_text(report.plot(title, rows), encoding="utf-8")
-    text = report.markdown(title, facts, plot.name, cases.CASES, measurements)
+    drawn = report.plot(title, rows)
+    if drawn:
+        plot.write_text(drawn, encoding="utf-8")
+    text = report.markdown(title, facts, plot.name if drawn else "", cases.CASES, measurements)
     path.with_suffix(".md").write_text(text, encoding="utf-8")
     return rows
 
@@ -69,14 +51,14 @@ def run(chosen, arguments, path):
     refused = set()
     total = sum(len(case.contenders) for case in chosen) * arguments.rounds
     done = 0
-    for round in range(arguments.rounds):
+    for turn in range(arguments.rounds):
         for case in chosen:
             # Every other round backwards, so that nobody always comes after the same one.
-            for contender in case.contenders[:: 1 if round % 2 == 0 else -1]:
+            for contender in case.contenders[:: 1 if turn % 2 == 0 else -1]:
                 done += 1
                 if (case.name, contender.label) in refused:
                     continue
-                measurement = measure.measure(case, contender, round, arguments)
+                measurement = measure.measure(case, contender, turn, arguments)
                 measurements.append(measurement)
                 if measurement.value is None:
                     refused.add((case.name, contender.label))
@@ -87,14 +69,19 @@ def run(chosen, arguments, path):
                 report.write_tsv(path, measurements)
 
 
+def cpu_list(text):
+    return [int(cpu) for cpu in text.split(",")]
+
+
 def main():
     parser = argparse.ArgumentParser(prog="./dev bench peers", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("row", nargs="*", help="only cases whose name holds one of these, as encode/minilm or decode")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", 
+    parser.add_argument("--rounds", type=int, default=3, metavar="N",
                         help="how often each contender has its turn (3); 0 writes the tables of today anew")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="for everyone (2)")
-    parser.add_argument("--cpus", metavar="LIST", help="processors to pin them to: 0,1,... (the first ones)")
+    parser.add_argument("--cpus", type=cpu_list, metavar="LIST",
+                        help="processors to pin them to: 0,1,... (the first ones)")
     parser.add_argument("--seconds", type=float, default=2, metavar="S", help="how long each repeats its work (2)")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     parser.add_argument("--install", action="store_true", help="install peers and models, and measure nothing")
@@ -108,11 +95,11 @@ def main():
     if arguments.list:
         print("\n".join(case.name for case in chosen))
         return
-    if arguments.rounds < 0 or arguments.threads < 1:
-        parser.error("--rounds is at least 0, and --threads 1")
+    if arguments.rounds < 0 or arguments.threads < 1 or arguments.seconds < 0:
+        parser.error("--rounds and --seconds are at least 0, and --threads 1")
     allowed = sorted(os.sched_getaffinity(0))
-    arguments.cpus = [int(cpu) for cpu in arguments.cpus.split(",")] if arguments.cpus else allowed[: arguments.threads]
-    if len(arguments.cpus) < arguments.threads or not set(arguments.cpus) <= set(allowed):
+    arguments.cpus = arguments.cpus or allowed[: arguments.threads]
+    if len(set(arguments.cpus)) < arguments.threads or not set(arguments.cpus) <= set(allowed):
         parser.error(f"--threads {arguments.threads} need as many of the processors {','.join(map(str, allowed))}")
 
     install.install(chosen)
@@ -120,9 +107,9 @@ def main():
         return
     arguments.build_dir = (arguments.build_dir or install.build()).absolute()
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    cpu = cpu_facts().get("model name", platform.machine())
+    cpu = machine.cpu_name()
     arguments.results.mkdir(parents=True, exist_ok=True)
-    path = arguments.results / f"{slug(cpu)}-{today}.tsv"
+    path = arguments.results / f"{machine.slug(cpu)}-{today}.tsv"
     try:
         if arguments.rounds:
             run(chosen, arguments, path)

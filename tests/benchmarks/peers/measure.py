@@ -1,6 +1,5 @@
 """One measurement: a peer's program, alone in a process, and how much of the processors others took meanwhile."""
 
-import functools
 import json
 import os
 import pathlib
@@ -10,6 +9,7 @@ import subprocess
 import time
 
 import install
+import machine
 import report
 
 NOT_SERVED = 3
@@ -33,12 +33,6 @@ def own_seconds():
     return usage.ru_utime + usage.ru_stime
 
 
-@functools.cache
-def own_version():
-    git = ["git", "-C", str(install.REPOSITORY), "describe", "--always", "--dirty"]
-    return subprocess.run(git, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
-
-
 def command_of(contender, settings):
     peer = install.PEERS[contender.peer]
     return [
@@ -56,9 +50,9 @@ def command_of(contender, settings):
 
 def measure(case, contender, turn, settings):
     start, busy, own = time.monotonic(), busy_seconds(settings.cpus), own_seconds()
-    # A group of its own, so that nothing of it outlives it.
+    # A session of its own, so that nothing of it outlives it.
     process = subprocess.Popen(command_of(contender, settings), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True, preexec_fn=os.setpgrp)
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         output, errors = process.communicate(timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
@@ -78,6 +72,6 @@ def measure(case, contender, turn, settings):
         return report.Measurement(case.name, contender.label, turn, None, noise=noise, note=note)
     result = json.loads(output.strip().splitlines()[-1])
     value, unit = result.pop("value"), result.pop("unit")
-    version = f"attendant {own_version()}" if contender.peer == "attendant" else result.pop("version", "")
+    version = machine.own_version(install.REPOSITORY) if contender.peer == "attendant" else result.pop("version", "")
     return report.Measurement(case.name, contender.label, turn, value, unit, noise, version, more=json.dumps(result))
 
