@@ -143,12 +143,12 @@ def bandwidth():
     )
 
 
-def products(model, width, inner):
-    """The layers of an encoder, as the engine multiplies them, against the best that oneDNN does at any size."""
-    sizes = (f"512x{width}x{3 * width}", f"512x{width}x{inner}", f"512x{inner}x{width}")
-    dtypes = ("f32", "bf16")
+def products(model, rows, width, inner):
+    """The layers of an encoder over so many tokens, as the engine multiplies them, against its best at any size."""
+    sizes = (f"{rows}x{width}x{3 * width}", f"{rows}x{width}x{inner}", f"{rows}x{inner}x{width}")
+    dtypes = ("f32", "bf16", "int8")
     return Case(
-        f"products/{model}",
+        f"products/{model}/{rows}",
         HIGHER,
         (
             *(Contender(f"attendant {d}, {s}", "attendant", "", f"linear:{s}", d) for s in sizes for d in dtypes),
@@ -204,7 +204,8 @@ CASES = (
     ),
     decode("llama1b", "decode:32x8x64", (2.5, 2.0), bf16=False),
     bandwidth(),
-    products("bertbase", 768, 3072),
+    *(products("minilm", rows, 384, 1536) for rows in (32, 128, 1024)),
+    *(products("bertbase", rows, 768, 3072) for rows in (32, 128, 512, 1024)),
     *(attention(tokens) for tokens in (512, 1024, 2048, 4096)),
     *(translate(beams, sources) for beams in (1, 4) for sources in (1, 32)),
     Case(

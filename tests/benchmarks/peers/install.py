@@ -93,7 +93,8 @@ def install_peers():
 # {name} is the first group of the shape.
 RULES = (
     # Without the file that says it was trained on 256 tokens: it has positions for 512.
-    (r"(minilm)", "all-MiniLM-L6-v2", ("sh", "-c", 'mkdir "$1" && cp "$0"/config.json "$0"/*.safetensors "$1"', "{source}")),
+    (r"(minilm)", "all-MiniLM-L6-v2",
+     ("sh", "-c", 'mkdir "$1" && cp "$0"/config.json "$0"/*.safetensors "$1"', "{source}")),
     (r"(bertbase)", None, (VENV_PYTHON, HERE / "make/bert.py")),
     (r"(marian)", None, (VENV_PYTHON, HERE.parent / "make_translator.py")),
     (r"(llama\w+)", None, (VENV_PYTHON, HERE / "make/llama.py", "{name}")),

@@ -123,7 +123,7 @@ def rows_of(case, summaries):
         mine = summaries.get((case.name, target.ours))
         peers = {name: summaries[case.name, name] for name in target.against if (case.name, name) in summaries}
         peers = {name: summary for name, summary in peers.items() if summary.values}
-        best = (max if case.better == cases.HIGHER else min)
+        best = max if case.better == cases.HIGHER else min
         peer = best(peers, key=lambda name: peers[name].median) if peers else ""
         theirs = peers.get(peer)
         ratios = ()
@@ -200,7 +200,7 @@ def markdown(title, facts, plot, known_cases, measurements):
         f"smallest and the largest. The ratio is the median of the rounds' ratios, above 1 where Attendant is better; "
         f"`~`: others took more than {NOISY:.0%} of the processors meanwhile. {sum(counted)} of {len(counted)} targets "
         f"are met.",
-        f"![Ratios]({plot})",
+        *([f"![Ratios]({plot})"] if plot else []),
         targets_table(rows),
         "## All measurements",
         measurements_table(known_cases, summaries),
@@ -215,7 +215,10 @@ MET, MISSED, INK, FAINT = "#2a9d6f", "#d9822b", "#222222", "#dddddd"
 
 
 def plot(title, rows):
-    """An SVG: for each row with peers, a bar of the ratio on a logarithmic axis, and a mark at its target."""
+    """An SVG: for each row with peers, a bar of the ratio on a logarithmic axis, and a mark at its target.
+
+    Empty if there is no such row.
+    """
     rows = [row for row in rows if row.target.against and row.ratio]
     if not rows:
         return ""

@@ -93,13 +93,10 @@ class Graph:
             x = self.norm(inner, x, f"{layer}output.LayerNorm", f"{layer}output.dense.bias",
                           "last_hidden_state" if index == last else f"{layer}out")
         shape = ["batch", "tokens"]
-        graph = helper.make_graph(
-            self.nodes,
-            "bert",
-            [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in INPUTS],
-            [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, [*shape, self.config["hidden_size"]])],
-            self.constants,
-        )
+        inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name in INPUTS]
+        output = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT,
+                                               [*shape, self.config["hidden_size"]])
+        graph = helper.make_graph(self.nodes, "bert", inputs, [output], self.constants)
         operators = [helper.make_opsetid("", 17), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=operators, ir_version=8)
 

@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -60,8 +59,9 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while not ports.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
+                lines = log.read_text().splitlines() or [f"the server was not ready in {START_SECONDS} s"]
                 self.__exit__()
-                loop.not_served(log.read_text().strip().splitlines()[-1])
+                loop.not_served(lines[-1])
             time.sleep(0.02)
         numbers = dict(line.split("=") for line in ports.read_text().split())
         self.address = f"127.0.0.1:{numbers['grpc']}"
@@ -70,8 +70,13 @@ class Server:
 
     def __exit__(self, *_):
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(60)
+            self.process.terminate()
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.folder.cleanup()
 
     def peak_bytes(self):
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
