@@ -10,7 +10,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <optional>
 
 #include "absl/log/check.h"
 #include "absl/strings/str_cat.h"
@@ -31,9 +30,7 @@
 namespace attendant::engine {
 namespace {
 
-constexpr int64_t kPanel = 64;
-// Rows of a block, whose sums stay in the first cache until they are finished.
-constexpr int64_t kBlockRows = 64;
+constexpr int64_t kPanel = kTilePanel;
 
 // What the blocks of one product have in common.
 struct ChannelProduct {
@@ -245,18 +242,11 @@ HWY_EXPORT(FinishBlock);
 HWY_EXPORT(RoundRow);
 HWY_EXPORT(TargetName);
 
-constexpr int64_t kSumsBytes = kBlockRows * kPanel * sizeof(int32_t);
+constexpr int64_t kSumsBytes = kTileBlockRows * kPanel * sizeof(int32_t);
 constexpr int64_t kMaxInputs = std::numeric_limits<int32_t>::max() / (255 * 127);
 
 // Fewer rows are multiplied by our own code: matrix registers have 16.
 constexpr int64_t kMinTileRows = 9;
-// With so many blocks of rows for each thread, threads share rows rather than weights.
-constexpr int64_t kManyBlocksPerThread = 4;
-// So many that a thread that another program holds up costs little.
-constexpr int64_t kTasksPerThread = 6;
-// For fewer bytes of weights, times the rows, a task costs more than it brings.
-constexpr int64_t kGrainBytes = 65536;
-
 int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 }  // namespace
@@ -354,44 +344,22 @@ void ChannelWeights::Multiply(KernelContext& context, ConstMatrix x, const Epilo
                    }
                  });
 
-  // A task is some blocks of rows times some panels. With many rows a thread has some of its own:
-  // what it writes is what it reads next, in its own cache. With few, it has weights of its own,
-  // which are more to read then.
-  const int64_t num_blocks = (x.rows + kBlockRows - 1) / kBlockRows;
-  const bool by_rows = num_blocks >= kManyBlocksPerThread * context.num_threads();
-  const int64_t blocks_at_once = by_rows ? 1 : num_blocks;
-  const int64_t wanted_tasks = kTasksPerThread * context.num_threads();
-  const int64_t product_bytes = std::min(x.rows, blocks_at_once * kBlockRows) * kPanel * depth_;
-  const int64_t panels_at_once =
-      std::clamp(num_panels() * num_blocks / blocks_at_once / wanted_tasks,
-                 std::min(num_panels(), 1 + kGrainBytes / product_bytes), num_panels());
-  const int64_t parts = (num_panels() + panels_at_once - 1) / panels_at_once;
-  const bool in_tiles = x.rows >= kMinTileRows && HasByteTiles();
+  const bool in_tiles = x.rows >= kMinTileRows && HasTiles();
   const auto sum_block = HWY_DYNAMIC_POINTER(SumBlock);
   const auto finish_block = HWY_DYNAMIC_POINTER(FinishBlock);
-  ParallelShares(context, num_blocks / blocks_at_once * parts, [&](int64_t task, int thread) {
-    auto* sums =
-        reinterpret_cast<int32_t*>(scratch + rows_bytes + scales_bytes + thread * kSumsBytes);
-    const int64_t first_row = task / parts * kBlockRows;
-    const int64_t end_row = std::min(x.rows, first_row + blocks_at_once * kBlockRows);
-    const int64_t first = task % parts * panels_at_once;
-    const int64_t end = std::min(num_panels(), first + panels_at_once);
-    std::optional<TileScope> scope;
-    if (in_tiles) scope.emplace();
-    for (int64_t panel = first; panel < end; ++panel) {
-      for (int64_t row = first_row; row < end_row; row += kBlockRows) {
-        const int64_t count = std::min(kBlockRows, end_row - row);
+  ParallelBlocks(
+      context, x.rows, num_panels(), kPanel * depth_, in_tiles,
+      [&](int thread, int64_t row, int64_t count, int64_t panel, int64_t next) {
+        auto* sums =
+            reinterpret_cast<int32_t*>(scratch + rows_bytes + scales_bytes + thread * kSumsBytes);
         if (in_tiles) {
-          const bool is_last = row + kBlockRows >= end_row && panel + 1 < end;
           MultiplyTiles(rows + row * stride, stride, RoundUp(count, 16), depth_,
-                        product.panel(panel), is_last ? product.panel(panel + 1) : nullptr, sums);
+                        product.panel(panel), next < 0 ? nullptr : product.panel(next), sums);
         } else {
           sum_block(product, row, count, panel, sums);
         }
         finish_block(product, row, count, panel, sums);
-      }
-    }
-  });
+      });
 }
 
 std::string ChannelWeights::implementation() const {

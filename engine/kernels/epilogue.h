@@ -1,6 +1,9 @@
 #ifndef ATTENDANT_ENGINE_KERNELS_EPILOGUE_H_
 #define ATTENDANT_ENGINE_KERNELS_EPILOGUE_H_
 
+#include <cstdint>
+
+#include "engine/base/tensor.h"
 #include "engine/kernels/activation.h"
 
 namespace attendant::engine {
@@ -12,6 +15,10 @@ struct Epilogue {
   Activation activation = Activation::kNone;
   bool add = false;  // to what y holds
 };
+
+// Moves the sums of a block, [y.rows, sums_stride], to y, whose first column is output `feature`.
+void ApplyEpilogue(const Epilogue& epilogue, const float* sums, int64_t sums_stride,
+                   int64_t feature, Matrix y);
 
 }  // namespace attendant::engine
 

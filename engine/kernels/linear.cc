@@ -14,6 +14,7 @@
 #include "engine/kernels/onednn.h"
 #include "engine/kernels/round_to_bfloat16.h"
 #include "engine/kernels/row_product.h"
+#include "engine/kernels/tile_product.h"
 
 namespace attendant::engine {
 namespace {
@@ -31,6 +32,10 @@ int64_t NextPiece(int64_t rows) {
   const int64_t rest = rows % kRowStep;
   return rest == 0 ? std::min(rows, kMaxPiece) : rows - rest - kRowStep;
 }
+
+// In matrix registers, of which each has 16 rows; more than the most at a time only cost memory.
+constexpr int64_t kMinTileRows = 16;
+constexpr int64_t kMaxTileRows = 4096;
 
 constexpr int64_t kRowsToPackFor = 64;  // oneDNN's layout is the same for any number
 
@@ -69,6 +74,12 @@ struct Linear::Packed {
   void Apply(KernelContext& context, ConstMatrix x, Matrix y, bool add);
   void ApplyPiece(KernelContext& context, ConstMatrix x, Matrix y, bool add);
   void ApplyRows(KernelContext& context, ConstMatrix x, Matrix y, bool add);
+  void ApplyTiles(KernelContext& context, ConstMatrix x, Matrix y, bool add);
+  // Whether the panels are such as matrix registers take.
+  bool fits_tiles() const {
+    return shape.dtype == DataType::kBFloat16 && weights.panel_width == kTilePanel &&
+           shape.in_features % 32 == 0 && HasTiles();
+  }
   const float* bias_data() const { return reinterpret_cast<const float*>(bias.data()); }
 
   MatmulShape shape;  // but for rows, strides and add
@@ -118,6 +129,13 @@ void Linear::Packed::Apply(KernelContext& context, ConstMatrix x, Matrix y, bool
   if (quantized != nullptr) return quantized->Multiply(context, x, epilogue, y);
   if (channels) return channels->Multiply(context, x, epilogue, y);
   if (x.rows <= kMaxProductRows && weights.panel_width > 0) return ApplyRows(context, x, y, add);
+  if (x.rows >= kMinTileRows && fits_tiles()) {
+    for (int64_t row = 0; row < x.rows; row += kMaxTileRows) {
+      const int64_t rows = std::min(x.rows - row, kMaxTileRows);
+      ApplyTiles(context, x.Rows(row, rows), y.Rows(row, rows), add);
+    }
+    return;
+  }
   for (int64_t row = 0; row < x.rows;) {
     const int64_t rows = NextPiece(x.rows - row);
     ApplyPiece(context, x.Rows(row, rows), y.Rows(row, rows), add);
@@ -161,6 +179,32 @@ void Linear::Packed::ApplyRows(KernelContext& context, ConstMatrix x, Matrix y, 
                 .panel_width = weights.panel_width,
                 .panel_stride = weights.panel_stride},
                input, stride, bias_data(), shape.activation, add, y);
+}
+
+// Many rows in bfloat16: matrix registers wait for weights that nobody fetched, which oneDNN leaves
+// to the machine.
+void Linear::Packed::ApplyTiles(KernelContext& context, ConstMatrix x, Matrix y, bool add) {
+  const int64_t depth = shape.in_features;
+  const int64_t padded_rows = (x.rows + 15) / 16 * 16;  // what is behind the last does not matter
+  const int64_t rows_bytes = padded_rows * depth * static_cast<int64_t>(sizeof(uint16_t));
+  constexpr int64_t kSumsBytes = kTileBlockRows * kTilePanel * sizeof(float);
+  std::byte* scratch = context.Scratch(rows_bytes + context.num_threads() * kSumsBytes);
+  auto* rounded = reinterpret_cast<uint16_t*>(scratch);
+  RoundToBFloat16(context, x, rounded);
+  const Epilogue epilogue{.bias = bias_data(), .activation = shape.activation, .add = add};
+  const auto* panels = reinterpret_cast<const uint16_t*>(weights.buffer.data());
+  const int64_t num_panels = (shape.out_features + kTilePanel - 1) / kTilePanel;
+  ParallelBlocks(
+      context, x.rows, num_panels, kTilePanel * depth * 2, /*in_tiles=*/true,
+      [&](int thread, int64_t row, int64_t rows, int64_t panel, int64_t next) {
+        auto* sums = reinterpret_cast<float*>(scratch + rows_bytes + thread * kSumsBytes);
+        MultiplyTiles(rounded + row * depth, depth, (rows + 15) / 16 * 16, depth,
+                      panels + panel * weights.panel_stride,
+                      next < 0 ? nullptr : panels + next * weights.panel_stride, sums);
+        const int64_t feature = panel * kTilePanel;
+        ApplyEpilogue(epilogue, sums, kTilePanel, feature,
+                      y.Rows(row, rows).Cols(feature, std::min(kTilePanel, y.cols - feature)));
+      });
 }
 
 DataType DefaultDataType() {
@@ -259,6 +303,7 @@ void Linear::ApplyAdd(KernelContext& context, ConstMatrix x, Matrix y) const {
 
 void Linear::Prepare(KernelContext& context, int64_t num_rows, bool add) const {
   if (packed_->quantized != nullptr || packed_->channels) return;
+  if (num_rows >= kMinTileRows && packed_->fits_tiles()) return;
   while (num_rows > 0) {
     const int64_t rows = NextPiece(num_rows);
     CHECK_OK(packed_->GetMatmul(context, {rows, in_features(), out_features(), add}).status());

@@ -17,9 +17,8 @@
 #include "absl/log/check.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/float_conversion.h"
-#include "engine/kernels/block_product.h"
-#include "engine/kernels/onednn.h"
 #include "engine/kernels/parallel.h"
+#include "engine/kernels/tile_product.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/kernels/quantized_weights.cc"
@@ -425,12 +424,6 @@ void WidenRows(const RoundedRows& x, int64_t begin, int64_t end, uint16_t* out) 
 
 const char* TargetName() { return hwy::TargetName(HWY_TARGET); }
 
-void FinishTile(const Epilogue& epilogue, const float* sums, int64_t rows, int64_t row,
-                int64_t feature, const Matrix& y) {
-  const int64_t width = kMaxTilePanels * kPanel;
-  Finish(epilogue, sums, std::min(width, y.cols - feature), width, rows, row, feature, y);
-}
-
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace attendant::engine
@@ -444,10 +437,10 @@ HWY_EXPORT(MultiplyPanels);
 HWY_EXPORT(RoundRow);
 HWY_EXPORT(Unpack);
 HWY_EXPORT(WidenRows);
-HWY_EXPORT(FinishTile);
 HWY_EXPORT(TargetName);
 
 constexpr int64_t kTileWidth = kMaxTilePanels * kPanel;
+static_assert(kTileWidth == kTilePanel && kRowsTogether == kTileBlockRows);
 
 // The largest finite binary16.
 constexpr float kMaxBinary16 = 65504.0f;
@@ -668,28 +661,10 @@ void QuantizedWeights::MultiplyIntegers(KernelContext& context, ConstMatrix x,
 
 bool QuantizedWeights::MultiplyInTiles(KernelContext& context, ConstMatrix x,
                                        const Epilogue& epilogue, Matrix y) const {
-  if (!Onednn::HasTiles()) return false;
+  if (!HasTiles()) return false;
   const int64_t depth = num_groups_ * kGroup;
-  // The code for a product is for one number of rows, of which there are few; what is behind the
-  // last row does not matter.
+  // What is behind the last row does not matter.
   const int64_t padded_rows = (x.rows + 15) / 16 * 16;
-  const auto code_for = [&](int64_t rows) {
-    return context.block_products().Get({.dtype = DataType::kBFloat16,
-                                         .m = static_cast<int32_t>(rows),
-                                         .n = static_cast<int32_t>(kTileWidth),
-                                         .k = static_cast<int32_t>(depth),
-                                         .lda = static_cast<int32_t>(depth),
-                                         .ldb = static_cast<int32_t>(kTileWidth),
-                                         .ldc = static_cast<int32_t>(kTileWidth)});
-  };
-  context.block_products().Trim();
-  const BlockProduct* many = padded_rows >= kRowsTogether ? code_for(kRowsTogether) : nullptr;
-  const BlockProduct* rest =
-      padded_rows % kRowsTogether > 0 ? code_for(padded_rows % kRowsTogether) : nullptr;
-  if ((padded_rows >= kRowsTogether && many == nullptr) ||
-      (padded_rows % kRowsTogether > 0 && rest == nullptr)) {
-    return false;
-  }
   const int threads = context.num_threads();
   Pieces pieces;
   const RoundedRowsPlace place(pieces, x.rows, num_groups_);
@@ -697,8 +672,6 @@ bool QuantizedWeights::MultiplyInTiles(KernelContext& context, ConstMatrix x,
   Pieces own;
   const int64_t panel = own.Add<uint16_t>(depth * kTileWidth);
   const int64_t sums = own.Add<std::byte>(kSumsBytes);
-  const int64_t code_scratch = own.Add<std::byte>(std::max(
-      many == nullptr ? 0 : many->scratch_bytes(), rest == nullptr ? 0 : rest->scratch_bytes()));
   const int64_t of_threads = pieces.Add<std::byte>(threads * own.size_bytes());
   std::byte* scratch = context.Scratch(pieces.size_bytes());
 
@@ -719,7 +692,6 @@ bool QuantizedWeights::MultiplyInTiles(KernelContext& context, ConstMatrix x,
                  [&](int64_t begin, int64_t end) { widen(product.x, begin, end, wide); });
 
   const auto unpack = HWY_DYNAMIC_POINTER(Unpack);
-  const auto finish = HWY_DYNAMIC_POINTER(FinishTile);
   const int64_t num_tiles = (num_panels_ + kMaxTilePanels - 1) / kMaxTilePanels;
   ParallelShares(context, num_tiles, [&](int64_t tile, int thread) {
     std::byte* mine = scratch + of_threads + thread * own.size_bytes();
@@ -729,12 +701,15 @@ bool QuantizedWeights::MultiplyInTiles(KernelContext& context, ConstMatrix x,
     const int64_t num_panels = std::min(kMaxTilePanels, num_panels_ - first);
     if (num_panels < kMaxTilePanels) std::memset(weights, 0, depth * kTileWidth * 2);
     unpack(product, first, num_panels, weights);
+    const TileScope scope;
     for (int64_t row = 0; row < x.rows; row += kRowsTogether) {
-      const BlockProduct* code = padded_rows - row >= kRowsTogether ? many : rest;
-      code->Run(wide + row * depth, weights, tile_sums, mine + code_scratch);
-      finish(epilogue, tile_sums, std::min(kRowsTogether, x.rows - row), row, tile * kTileWidth, y);
+      const int64_t rows = std::min(kRowsTogether, x.rows - row);
+      MultiplyTiles(wide + row * depth, depth, (rows + 15) / 16 * 16, depth, weights, nullptr,
+                    tile_sums);
+      const int64_t feature = tile * kTileWidth;
+      ApplyEpilogue(epilogue, tile_sums, kTileWidth, feature,
+                    y.Rows(row, rows).Cols(feature, std::min(kTileWidth, y.cols - feature)));
     }
-    BlockProduct::Release();
   });
   return true;
 }

@@ -131,6 +131,7 @@ TEST_P(LinearTest, EqualsPlainLoopsForGreatDepths) {
 TEST_P(LinearTest, EqualsPlainLoopsForManyRows) {
   for (const int64_t rows : {127, 128, 129, 191, 192, 1024, 1087, 1088, 1089, 2100})
     Check({rows, 16, 24});
+  for (const int64_t rows : {15, 16, 17, 33, 63, 65, 300, 1100}) Check({rows, 96, 200});
 }
 
 TEST_P(LinearTest, TakesColumnsOfWiderMatrices) {
