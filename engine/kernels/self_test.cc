@@ -246,7 +246,7 @@ class SelfTest {
     const std::vector<int32_t> positions = {0, 1, 700};
     std::vector<float> frequencies(kHeadDim / 2);
     for (size_t i = 0; i < frequencies.size(); ++i) {
-      frequencies[i] = std::pow(10000.0f, -static_cast<float>(i) / (kHeadDim / 2));
+      frequencies[i] = std::pow(10000.0f, -2.0f * static_cast<float>(i) / kHeadDim);
     }
     const auto num_tokens = static_cast<int64_t>(positions.size());
     std::vector<float> got = Random(num_tokens * kHeads * kHeadDim), want = got;

@@ -92,7 +92,7 @@ class BlockPool {
 
   // Blocks in found_ are known, and looked for, by their contents.
   struct HashContents {
-    using is_transparent = void;
+    using is_transparent = void;  // NOLINT(readability-identifier-naming): the standard's
     const BlockPool* pool;
     size_t operator()(const Contents& c) const {
       return absl::HashOf(c.domain, c.previous, c.tokens);
@@ -100,7 +100,7 @@ class BlockPool {
     size_t operator()(int32_t block) const { return (*this)(pool->blocks_[block].contents); }
   };
   struct EqualContents {
-    using is_transparent = void;
+    using is_transparent = void;  // NOLINT(readability-identifier-naming): the standard's
     const BlockPool* pool;
     const Contents& Of(const Contents& contents) const { return contents; }
     const Contents& Of(int32_t block) const { return pool->blocks_[block].contents; }

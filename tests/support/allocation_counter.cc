@@ -50,6 +50,8 @@ Function* Original(Function*, const char* name) {
 
 extern "C" {
 
+// NOLINTBEGIN(bugprone-reserved-identifier, readability-identifier-naming): the C library's names.
+
 // glibc's own, under the names that nobody replaces.
 void* __libc_malloc(size_t size);
 void* __libc_calloc(size_t count, size_t size);
@@ -77,6 +79,8 @@ int posix_memalign(void** memory, size_t alignment, size_t size) noexcept {
   *memory = memalign(alignment, size);
   return *memory == nullptr ? ENOMEM : 0;
 }
+
+// NOLINTEND(bugprone-reserved-identifier, readability-identifier-naming)
 
 dnnl_status_t dnnl_primitive_execute(const_dnnl_primitive_t primitive, dnnl_stream_t stream,
                                      int num_arguments, const dnnl_exec_arg_t* arguments) {
