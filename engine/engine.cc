@@ -35,6 +35,7 @@
 #include "engine/loaded_model.h"
 #include "engine/model/model_weights.h"
 #include "engine/model_runner.h"
+#include "engine/open_packed_cache.h"
 #include "engine/readers/readers.h"
 #include "engine/step_loop.h"
 #include "engine/task_pool.h"
@@ -172,6 +173,7 @@ class Engine::Impl {
     const Checkpoint& checkpoint;
     std::shared_ptr<LoadedModel> model;
     std::function<void(double)> progress;
+    PackedCache* cache;  // or null
     absl::Status status;
     absl::Notification done;
   };
@@ -301,7 +303,7 @@ absl::Status Engine::Impl::RunLoadChecked(Load& load, KernelContext& context) {
   };
   ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner,
                    ModelRunner::Load(load.source, load.checkpoint, options_, context, load.model,
-                                     between_tensors));
+                                     between_tensors, load.cache));
   loop_->AddModel(std::move(runner));
   return absl::OkStatus();
 }
@@ -360,16 +362,23 @@ absl::Status Engine::Impl::LoadReserved(const ModelSource& source,
       ReadGenerationConfig(generation_config.has_value() ? &*generation_config : nullptr,
                            checkpoint->config_json()));
 
-  Load load{
-      .source = source, .checkpoint = *checkpoint, .model = model, .progress = std::move(progress)};
+  const std::unique_ptr<PackedCache> cache = OpenPackedCache(source, *checkpoint, options_);
+  Load load{.source = source,
+            .checkpoint = *checkpoint,
+            .model = model,
+            .progress = std::move(progress),
+            .cache = cache.get()};
   {
     absl::MutexLock lock(&mutex_);
     loads_.push_back(&load);
   }
   load.done.WaitForNotification();
   RETURN_IF_ERROR(load.status);
-  absl::MutexLock lock(&mutex_);
-  models_[source.name] = std::move(model);
+  {
+    absl::MutexLock lock(&mutex_);
+    models_[source.name] = std::move(model);
+  }
+  if (cache != nullptr) cache->Finish();
   return absl::OkStatus();
 }
 

@@ -55,6 +55,11 @@ struct EngineOptions {
   // warns of.
   int64_t max_image_pixels = int64_t{64} << 20;
 
+  // Keep the packed weights of each model in a file, which later starts map instead of packing them
+  // again: if set, in this folder, or beside the model if it is empty. What goes wrong with such a
+  // file is logged; the model is loaded all the same.
+  std::optional<std::string> packed_cache;
+
   // Refuse to load a model for which oneDNN has only reference code.
   bool strict_kernels = false;
 };

@@ -70,7 +70,7 @@ absl::StatusOr<int32_t> NumBlocks(const KvCacheOptions& cache, const EngineOptio
 absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
     const ModelSource& source, const Checkpoint& checkpoint, const EngineOptions& options,
     KernelContext& context, std::shared_ptr<LoadedModel> model,
-    std::function<void(double)> progress) {
+    std::function<void(double)> progress, PackedCache* cache) {
   ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(checkpoint.config_json()));
   ModelDescription& description = model->description;
   description.max_tokens = config.max_position_embeddings;
@@ -105,7 +105,7 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
   transformer_options.strict_kernels = options.strict_kernels;
   ASSIGN_OR_RETURN(
       std::unique_ptr<Transformer> transformer,
-      Transformer::Load(checkpoint, transformer_options, context, std::move(progress)));
+      Transformer::Load(checkpoint, transformer_options, context, std::move(progress), cache));
 
   description.name = source.name;
   description.path = source.path;

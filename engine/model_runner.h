@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/packed_cache.h"
 #include "engine/encode_runner.h"
 #include "engine/engine.h"
 #include "engine/generate_runner.h"
@@ -22,16 +23,15 @@ namespace attendant::engine {
 // A loaded model as the engine's thread has it: its weights, and what runs its requests.
 class ModelRunner {
  public:
-  // Packs the weights of `checkpoint`, calling `progress` between tensors, and completes `model`,
-  // which has its tokenizer and the configurations already. Errors as Transformer::Load;
+  // Packs the weights of `checkpoint`, or takes them from `cache`, unless it is null, calling
+  // `progress` between tensors, and completes `model`, which has its tokenizer and the
+  // configurations already. Errors as Transformer::Load;
   // INVALID_ARGUMENT if the cache is too small for one block; RESOURCE_EXHAUSTED if there is no
   // memory.
-  static absl::StatusOr<std::unique_ptr<ModelRunner>> Load(const ModelSource& source,
-                                                           const Checkpoint& checkpoint,
-                                                           const EngineOptions& options,
-                                                           KernelContext& context,
-                                                           std::shared_ptr<LoadedModel> model,
-                                                           std::function<void(double)> progress);
+  static absl::StatusOr<std::unique_ptr<ModelRunner>> Load(
+      const ModelSource& source, const Checkpoint& checkpoint, const EngineOptions& options,
+      KernelContext& context, std::shared_ptr<LoadedModel> model,
+      std::function<void(double)> progress, PackedCache* cache);
 
   LoadedModel& model() { return *model_; }
   Transformer& transformer() { return *transformer_; }

@@ -148,6 +148,12 @@ ABSL_FLAG(Bytes, kv_cache_bytes, Bytes{DEFAULT(engine.kv_cache_bytes)},
           "Memory for keys and values of past tokens, for each model that generates. It bounds how "
           "long sequences and "
           "how many at a time can be.");
+ABSL_FLAG(std::string, packed_cache, "off",
+          "Keep packed weights in a file, which the next start maps instead of packing them again: "
+          "beside (the model), or a folder, written with a / in it, for models that lie where "
+          "nothing can be written. Starts are faster, and servers on one machine share the memory; "
+          "it takes as much room on disk as the weights in memory. A file that is for another "
+          "checkpoint, machine or program is written anew. off keeps none.");
 ABSL_FLAG(bool, strict_kernels, DEFAULT(engine.strict_kernels),
           "Refuse a model for which oneDNN has only slow reference code, instead of warning.");
 ABSL_FLAG(int32_t, max_new_tokens, DEFAULT(engine.max_new_tokens),
@@ -281,6 +287,8 @@ absl::StatusOr<ServerOptions> ServerOptionsFromFlags() {
   options.engine.max_running_sequences = absl::GetFlag(FLAGS_max_running_sequences);
   options.engine.max_beams = absl::GetFlag(FLAGS_max_beams);
   options.engine.kv_cache_bytes = absl::GetFlag(FLAGS_kv_cache_bytes).value;
+  ASSIGN_OR_RETURN(options.engine.packed_cache,
+                   ParsePackedCache(absl::GetFlag(FLAGS_packed_cache)));
   options.engine.strict_kernels = absl::GetFlag(FLAGS_strict_kernels);
   options.engine.max_new_tokens = absl::GetFlag(FLAGS_max_new_tokens);
   options.engine.max_attend_bytes = absl::GetFlag(FLAGS_max_attend_bytes).value;
@@ -383,6 +391,14 @@ absl::StatusOr<engine::ModelSource> ParseModelSource(absl::string_view text) {
     }
   }
   return source;
+}
+
+absl::StatusOr<std::optional<std::string>> ParsePackedCache(absl::string_view text) {
+  if (text == "off") return std::nullopt;
+  if (text == "beside") return "";
+  if (absl::StrContains(text, '/')) return std::string(text);
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--packed_cache is ", text, "; expected off, beside, or a folder, with a / in it"));
 }
 
 absl::StatusOr<int64_t> ParseBytes(absl::string_view text) {

@@ -2,6 +2,7 @@
 #define ATTENDANT_SERVER_SERVER_OPTIONS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,9 @@ absl::Status Validate(const ServerOptions& options);
 // "NAME=PATH[,dtype=f32|bf16|int8|int4][,max_tokens=N]", or a path alone, whose last part, without
 // .gguf, is then the name.
 absl::StatusOr<engine::ModelSource> ParseModelSource(absl::string_view text);
+
+// "off", "beside" or a folder, as EngineOptions::packed_cache has them.
+absl::StatusOr<std::optional<std::string>> ParsePackedCache(absl::string_view text);
 
 // "512MiB", "1GiB", "64KiB", "1.5GiB"; a number alone is bytes.
 absl::StatusOr<int64_t> ParseBytes(absl::string_view text);

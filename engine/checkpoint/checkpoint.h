@@ -88,6 +88,10 @@ class Checkpoint {
   // disk.
   virtual void Release(absl::string_view name) const = 0;
 
+  // Tells the contents of the weight files from those of others, without reading all of them; see
+  // mapped_file.h.
+  virtual std::string Fingerprint() const = 0;
+
   // Bytes of the weight files.
   virtual int64_t size_bytes() const = 0;
 };

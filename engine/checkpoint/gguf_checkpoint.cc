@@ -164,6 +164,7 @@ class GgufCheckpoint : public Checkpoint {
     if (found != tensors_.end()) file_.Release(*found->second.stored);
   }
 
+  std::string Fingerprint() const override { return file_.Fingerprint(); }
   int64_t size_bytes() const override { return file_.size_bytes(); }
 
  private:

@@ -209,6 +209,10 @@ absl::StatusOr<GgufFile> GgufFile::Parse(std::string name, absl::Span<const std:
   return file;
 }
 
+std::string GgufFile::Fingerprint() const {
+  return engine::Fingerprint(bytes_, header_bytes_, mapping_ ? &*mapping_ : nullptr);
+}
+
 absl::Status GgufFile::ParseAll() {
   Reader reader(name_, bytes_);
   const absl::StatusOr<absl::Span<const std::byte>> magic = reader.Take(4, "the magic");
@@ -296,6 +300,7 @@ absl::Status GgufFile::ParseTensors(Reader& reader, uint64_t count) {
 
   const uint64_t data_start = std::min<uint64_t>(
       (reader.position() + alignment - 1) / alignment * alignment, bytes_.size());
+  header_bytes_ = data_start;
   const absl::Span<const std::byte> data = bytes_.subspan(data_start);
   for (Entry& entry : entries) {
     const std::string printable = Printable(entry.name);

@@ -41,6 +41,7 @@ class GgufFile {
 
   const std::string& name() const { return name_; }
   int64_t size_bytes() const { return static_cast<int64_t>(bytes_.size()); }
+  std::string Fingerprint() const;  // see mapped_file.h
   const absl::btree_map<std::string, Tensor>& tensors() const { return tensors_; }
   const Tensor* Find(absl::string_view tensor) const;  // null if there is none
 
@@ -81,6 +82,7 @@ class GgufFile {
   std::string name_;
   std::optional<MappedFile> mapping_;
   absl::Span<const std::byte> bytes_;
+  size_t header_bytes_ = 0;  // of the metadata and the list of tensors
   absl::btree_map<std::string, Value> metadata_;
   absl::btree_map<std::string, Tensor> tensors_;
 };

@@ -11,6 +11,7 @@
 #include "absl/container/btree_map.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "engine/base/status_macros.h"
@@ -99,6 +100,12 @@ class HuggingFaceCheckpoint : public Checkpoint {
   void Release(absl::string_view name) const override {
     const auto shard = shard_of_.find(name);
     if (shard != shard_of_.end()) shards_[shard->second].Release(name);
+  }
+
+  std::string Fingerprint() const override {
+    return absl::StrJoin(shards_, "; ", [](std::string* out, const SafetensorsFile& shard) {
+      absl::StrAppend(out, shard.Fingerprint());
+    });
   }
 
   int64_t size_bytes() const override {

@@ -153,6 +153,10 @@ absl::StatusOr<SafetensorsFile> SafetensorsFile::Parse(std::string name,
   return file;
 }
 
+std::string SafetensorsFile::Fingerprint() const {
+  return engine::Fingerprint(bytes_, header_bytes_, mapping_ ? &*mapping_ : nullptr);
+}
+
 absl::Status SafetensorsFile::ParseHeader() {
   uint64_t header_bytes;
   if (bytes_.size() < sizeof(header_bytes)) {
@@ -169,8 +173,9 @@ absl::Status SafetensorsFile::ParseHeader() {
     return Malformed(name_, absl::StrCat("its length is ", header_bytes, ", but only ", rest_bytes,
                                          " bytes follow"));
   }
+  header_bytes_ = sizeof(header_bytes) + header_bytes;
   const absl::Span<const std::byte> header = bytes_.subspan(sizeof(header_bytes), header_bytes);
-  const absl::Span<const std::byte> data = bytes_.subspan(sizeof(header_bytes) + header_bytes);
+  const absl::Span<const std::byte> data = bytes_.subspan(header_bytes_);
   if (header.empty() || header[0] != std::byte{'{'}) {
     return Malformed(name_, "it does not begin with {");
   }

@@ -39,6 +39,7 @@ class SafetensorsFile {
 
   const std::string& name() const { return name_; }
   int64_t size_bytes() const { return static_cast<int64_t>(bytes_.size()); }
+  std::string Fingerprint() const;  // see mapped_file.h
   const absl::btree_map<std::string, Tensor>& tensors() const { return tensors_; }
   const Tensor* Find(absl::string_view tensor) const;  // null if there is none
 
@@ -56,6 +57,7 @@ class SafetensorsFile {
   std::string name_;
   std::optional<MappedFile> mapping_;
   absl::Span<const std::byte> bytes_;
+  size_t header_bytes_ = 0;
   absl::btree_map<std::string, Tensor> tensors_;
 };
 

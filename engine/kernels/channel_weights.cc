@@ -10,9 +10,11 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "absl/log/check.h"
 #include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
 #include "engine/kernels/parallel.h"
 #include "engine/kernels/tile_product.h"
 
@@ -247,14 +249,30 @@ constexpr int64_t kMaxInputs = std::numeric_limits<int32_t>::max() / (255 * 127)
 
 // Fewer rows are multiplied by our own code: matrix registers have 16.
 constexpr int64_t kMinTileRows = 9;
+
+// What a panel's outputs have beside their weights: a scale, and what is taken from their sums.
+constexpr size_t kPanelOutputBytes = kPanel * (sizeof(float) + sizeof(int32_t));
+
 int64_t RoundUp(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
 }  // namespace
 
 ChannelWeights::ChannelWeights(int64_t out_features, int64_t in_features)
-    : out_features_(out_features), in_features_(in_features), depth_(RoundUp(in_features, 64)) {
-  panels_ = AlignedBuffer(num_panels() * kPanel * depth_);
-  outputs_ = AlignedBuffer(num_panels() * kPanel * (sizeof(float) + sizeof(int32_t)));
+    : out_features_(out_features), in_features_(in_features), depth_(RoundUp(in_features, 64)) {}
+
+// The number at the end is for whoever changes the layout, or the values that Create chooses.
+std::string ChannelWeights::Layout() const {
+  return absl::StrCat("int8 [", out_features_, ", ", in_features_, "], a scale for each row, ",
+                      "panels of ", kPanel, ", 1");
+}
+
+absl::StatusOr<ChannelWeights> ChannelWeights::FromPacked(int64_t out_features, int64_t in_features,
+                                                          const PackedMatrix& packed) {
+  ChannelWeights weights(out_features, in_features);
+  RETURN_IF_ERROR(CheckLayout(packed, weights.Layout(),
+                              weights.panels_bytes() + weights.num_panels() * kPanelOutputBytes));
+  weights.buffer_ = packed.bytes;
+  return weights;
 }
 
 absl::StatusOr<ChannelWeights> ChannelWeights::Create(KernelContext& context, ConstMatrix weight) {
@@ -263,12 +281,13 @@ absl::StatusOr<ChannelWeights> ChannelWeights::Create(KernelContext& context, Co
         weight.cols, " inputs, but with a scale for each output at most ", kMaxInputs));
   }
   ChannelWeights packed(weight.rows, weight.cols);
-  auto* scales = reinterpret_cast<float*>(packed.outputs_.data());
+  AlignedBuffer buffer(packed.panels_bytes() + packed.num_panels() * kPanelOutputBytes);
+  auto* scales = reinterpret_cast<float*>(buffer.data() + packed.panels_bytes());
   auto* compensation = reinterpret_cast<int32_t*>(scales + packed.num_panels() * kPanel);
   std::atomic<bool> all_finite = true;
   ParallelRanges(context, packed.num_panels(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t index = begin; index < end; ++index) {
-      std::byte* panel = packed.panels_.data() + index * kPanel * packed.depth_;
+      std::byte* panel = buffer.data() + index * kPanel * packed.depth_;
       std::memset(panel, 0, kPanel * packed.depth_);
       for (int64_t i = 0; i < kPanel; ++i) {
         const int64_t output = index * kPanel + i;
@@ -297,6 +316,7 @@ absl::StatusOr<ChannelWeights> ChannelWeights::Create(KernelContext& context, Co
     }
   });
   if (!all_finite) return absl::InvalidArgumentError("a weight is infinite or NaN");
+  packed.buffer_ = PackedBytes(std::move(buffer));
   return packed;
 }
 
@@ -324,9 +344,9 @@ void ChannelWeights::Multiply(KernelContext& context, ConstMatrix x, const Epilo
       context.Scratch(rows_bytes + scales_bytes + context.num_threads() * kSumsBytes);
   auto* rows = reinterpret_cast<uint8_t*>(scratch);
   auto* row_scales = reinterpret_cast<float*>(scratch + rows_bytes);
-  const auto* scales = reinterpret_cast<const float*>(outputs_.data());
+  const auto* scales = reinterpret_cast<const float*>(buffer_.data() + panels_bytes());
   const ChannelProduct product{
-      .panels = reinterpret_cast<const int8_t*>(panels_.data()),
+      .panels = reinterpret_cast<const int8_t*>(buffer_.data()),
       .depth = depth_,
       .scales = scales,
       .compensation = reinterpret_cast<const int32_t*>(scales + num_panels() * kPanel),

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "engine/base/packed_matrix.h"
 #include "engine/base/tensor.h"
 #include "engine/kernels/epilogue.h"
 #include "engine/kernels/kernel_context.h"
@@ -27,6 +28,10 @@ class ChannelWeights {
   // weight [out_features, in_features]. INVALID_ARGUMENT if a value is infinite or NaN, or there
   // are more inputs than sums of 32 bits can hold (66,311).
   static absl::StatusOr<ChannelWeights> Create(KernelContext& context, ConstMatrix weight);
+  // What packed() gave of a matrix of this shape. FAILED_PRECONDITION for another.
+  static absl::StatusOr<ChannelWeights> FromPacked(int64_t out_features, int64_t in_features,
+                                                   const PackedMatrix& packed);
+  PackedMatrix packed() const { return {Layout(), buffer_}; }
 
   // y [rows, out_features] = activation(x [rows, in_features] Wᵀ + bias), or added to y; a row of x
   // that holds a value that is not finite gives NaN.
@@ -36,19 +41,20 @@ class ChannelWeights {
   std::string implementation() const;
   int64_t out_features() const { return out_features_; }
   int64_t in_features() const { return in_features_; }
-  size_t size_bytes() const { return panels_.size_bytes() + outputs_.size_bytes(); }
+  size_t size_bytes() const { return buffer_.size_bytes(); }
 
  private:
   ChannelWeights(int64_t out_features, int64_t in_features);
 
   int64_t num_panels() const { return (out_features_ + 63) / 64; }
+  size_t panels_bytes() const { return num_panels() * 64 * depth_; }
+  std::string Layout() const;
 
   int64_t out_features_, in_features_;
   int64_t depth_;  // in_features, padded with zeros to whole matrix registers
-  AlignedBuffer panels_;
-  // Of each output, padded to whole panels: its scale (float), then what is to be taken from its
-  // sums (int32), since the input's values are 128 too large to be unsigned.
-  AlignedBuffer outputs_;
+  // The panels, and then of each output, padded to whole panels: its scale (float), then what is to
+  // be taken from its sums (int32), since the input's values are 128 too large to be unsigned.
+  PackedBytes buffer_;
 };
 
 }  // namespace attendant::engine

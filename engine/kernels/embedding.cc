@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "absl/log/check.h"
+#include "absl/strings/str_cat.h"
+#include "engine/base/status_macros.h"
 #include "engine/kernels/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -74,15 +76,31 @@ void GatherRows(KernelContext& context, const std::byte* table, DataType dtype, 
 }  // namespace
 
 EmbeddingTable::EmbeddingTable(ConstMatrix table, DataType dtype)
-    : buffer_(table.rows * table.cols * SizeOf(dtype)),
-      dtype_(dtype),
-      num_rows_(table.rows),
-      size_(table.cols) {
+    : EmbeddingTable(table.rows, table.cols, dtype) {
   CHECK(dtype == DataType::kFloat32 || dtype == DataType::kBFloat16) << DataTypeName(dtype);
+  AlignedBuffer buffer(num_rows_ * size_ * SizeOf(dtype));
   const auto store_row = HWY_DYNAMIC_POINTER(StoreRow);
   for (int64_t row = 0; row < num_rows_; ++row) {
-    store_row(table.row(row), dtype, size_, buffer_.data() + row * size_ * SizeOf(dtype));
+    store_row(table.row(row), dtype, size_, buffer.data() + row * size_ * SizeOf(dtype));
   }
+  buffer_ = PackedBytes(std::move(buffer));
+}
+
+absl::StatusOr<EmbeddingTable> EmbeddingTable::FromPacked(const PackedMatrix& packed,
+                                                          int64_t num_rows, int64_t size,
+                                                          DataType dtype) {
+  EmbeddingTable table(num_rows, size, dtype);
+  RETURN_IF_ERROR(CheckLayout(packed, table.Layout(), num_rows * size * SizeOf(dtype)));
+  table.buffer_ = packed.bytes;
+  return table;
+}
+
+std::string EmbeddingTable::Layout() const {
+  return absl::StrCat(DataTypeName(dtype_), " [", num_rows_, ", ", size_, "], rows");
+}
+
+PackedMatrix EmbeddingTable::packed() const {
+  return quantized_ == nullptr ? PackedMatrix{Layout(), buffer_} : quantized_->packed();
 }
 
 EmbeddingTable::EmbeddingTable(std::shared_ptr<const QuantizedWeights> weights, float factor)

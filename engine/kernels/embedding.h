@@ -3,9 +3,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "engine/base/data_type.h"
+#include "engine/base/packed_matrix.h"
 #include "engine/base/tensor.h"
 #include "engine/kernels/kernel_context.h"
 #include "engine/kernels/quantized_weights.h"
@@ -21,6 +24,10 @@ class EmbeddingTable {
   EmbeddingTable(ConstMatrix table, DataType dtype);
   // The rows of `weights`, times `factor`.
   EmbeddingTable(std::shared_ptr<const QuantizedWeights> weights, float factor);
+  // What packed() gave of a table of plain numbers. FAILED_PRECONDITION for another shape or type.
+  static absl::StatusOr<EmbeddingTable> FromPacked(const PackedMatrix& packed, int64_t num_rows,
+                                                   int64_t size, DataType dtype);
+  PackedMatrix packed() const;
 
   // out [num_tokens, size] = table[ids]; every id is within the table.
   void Gather(KernelContext& context, absl::Span<const int32_t> ids, Matrix out) const;
@@ -34,9 +41,13 @@ class EmbeddingTable {
   }
 
  private:
+  EmbeddingTable(int64_t num_rows, int64_t size, DataType dtype)
+      : dtype_(dtype), num_rows_(num_rows), size_(size) {}
+  std::string Layout() const;
+
   std::shared_ptr<const QuantizedWeights> quantized_;  // or null, and then
   float factor_ = 1.0f;
-  AlignedBuffer buffer_;
+  PackedBytes buffer_;
   DataType dtype_ = DataType::kFloat32;
   int64_t num_rows_ = 0;
   int64_t size_ = 0;

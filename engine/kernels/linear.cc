@@ -70,6 +70,9 @@ struct Linear::Packed {
                         DataTypeName(shape.dtype));
   }
 
+  // Once there are weights: the kernels for one row and several may differ, and whatever is wrong
+  // with either is found now.
+  absl::Status MakeFirstMatmuls(KernelContext& context, bool strict);
   absl::StatusOr<Matmul*> GetMatmul(KernelContext& context, const Key& key);
   void Apply(KernelContext& context, ConstMatrix x, Matrix y, bool add);
   void ApplyPiece(KernelContext& context, ConstMatrix x, Matrix y, bool add);
@@ -93,6 +96,20 @@ struct Linear::Packed {
   std::map<Key, Entry> matmuls;
   int64_t num_uses = 0;
 };
+
+absl::Status Linear::Packed::MakeFirstMatmuls(KernelContext& context, bool strict) {
+  for (const int64_t rows : {int64_t{1}, kRowsToPackFor}) {
+    for (const bool add : {true, false}) {
+      ASSIGN_OR_RETURN(const Matmul* matmul,
+                       GetMatmul(context, {rows, shape.in_features, shape.out_features, add}));
+      if (strict && matmul->is_reference()) {
+        return absl::InternalError(ReferenceCodeMessage(*matmul, rows));
+      }
+      implementation = matmul->implementation();
+    }
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<Matmul*> Linear::Packed::GetMatmul(KernelContext& context, const Key& key) {
   ++num_uses;
@@ -207,6 +224,8 @@ void Linear::Packed::ApplyTiles(KernelContext& context, ConstMatrix x, Matrix y,
       });
 }
 
+Packing CurrentPacking() { return {Onednn::Version(), Onednn::InstructionSet()}; }
+
 DataType DefaultDataType() {
   return CpuMultipliesBFloat16() ? DataType::kBFloat16 : DataType::kFloat32;
 }
@@ -235,6 +254,11 @@ absl::StatusOr<std::unique_ptr<Linear::Packed>> Linear::Packed::Create(
                    .dtype = options.dtype,
                    .has_bias = !bias.empty(),
                    .activation = options.activation};
+  // What oneDNN has for bfloat16 where the machine has no instructions for it is reference code as
+  // soon as there are strides or a sum.
+  if (options.dtype == DataType::kBFloat16 && !CpuMultipliesBFloat16()) {
+    packed->shape.dtype = DataType::kFloat32;
+  }
   if (!bias.empty()) {
     const size_t padded = (bias.size() + 15) / 16 * 16;
     packed->bias = AlignedBuffer(padded * sizeof(float));
@@ -269,22 +293,41 @@ absl::StatusOr<Linear> Linear::Create(KernelContext& context, ConstMatrix weight
                      Quantize(context, weight, options.dtype == DataType::kInt8 ? 8 : 4));
     return Create(std::make_shared<QuantizedWeights>(context, matrix), bias, options);
   }
-  // What oneDNN has for bfloat16 where the machine has no instructions for it is reference code as
-  // soon as there are strides or a sum.
-  if (!CpuMultipliesBFloat16()) packed->shape.dtype = DataType::kFloat32;
   ASSIGN_OR_RETURN(packed->weights, PackWeights(context.onednn(), packed->shape, weight));
-  // One row and several may have different kernels; whatever is wrong with either is found now.
-  for (const int64_t rows : {int64_t{1}, kRowsToPackFor}) {
-    for (const bool add : {true, false}) {
-      ASSIGN_OR_RETURN(const Matmul* matmul,
-                       packed->GetMatmul(context, {rows, weight.cols, weight.rows, add}));
-      if (options.strict && matmul->is_reference()) {
-        return absl::InternalError(packed->ReferenceCodeMessage(*matmul, rows));
-      }
-      packed->implementation = matmul->implementation();
-    }
-  }
+  RETURN_IF_ERROR(packed->MakeFirstMatmuls(context, options.strict));
   return Linear(std::move(packed));
+}
+
+absl::StatusOr<Linear> Linear::FromPacked(KernelContext& context, const PackedMatrix& kept,
+                                          int64_t out_features, int64_t in_features,
+                                          absl::Span<const float> bias,
+                                          const LinearOptions& options) {
+  if (options.dtype == DataType::kInt8 && options.scale_per_output) {
+    ASSIGN_OR_RETURN(std::unique_ptr<Packed> packed,
+                     Packed::Create(out_features, in_features, bias, options));
+    ASSIGN_OR_RETURN(packed->channels, ChannelWeights::FromPacked(out_features, in_features, kept));
+    packed->implementation = packed->channels->implementation();
+    return Linear(std::move(packed));
+  }
+  if (options.dtype == DataType::kInt8 || options.dtype == DataType::kInt4) {
+    ASSIGN_OR_RETURN(QuantizedWeights weights,
+                     QuantizedWeights::FromPacked({.bits = options.dtype == DataType::kInt8 ? 8 : 4,
+                                                   .out_features = out_features,
+                                                   .in_features = in_features},
+                                                  kept));
+    return Create(std::make_shared<QuantizedWeights>(std::move(weights)), bias, options);
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<Packed> packed,
+                   Packed::Create(out_features, in_features, bias, options));
+  ASSIGN_OR_RETURN(packed->weights, TakePackedWeights(context.onednn(), packed->shape, kept));
+  RETURN_IF_ERROR(packed->MakeFirstMatmuls(context, options.strict));
+  return Linear(std::move(packed));
+}
+
+PackedMatrix Linear::packed() const {
+  if (packed_->quantized != nullptr) return packed_->quantized->packed();
+  if (packed_->channels) return packed_->channels->packed();
+  return {packed_->weights.LayoutText(), packed_->weights.buffer};
 }
 
 Linear::Linear() = default;

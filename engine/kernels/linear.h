@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "engine/base/data_type.h"
+#include "engine/base/packed_matrix.h"
 #include "engine/base/tensor.h"
 #include "engine/kernels/activation.h"
 #include "engine/kernels/kernel_context.h"
@@ -22,6 +23,13 @@ DataType DefaultDataType();
 // What the parts of a model that are not weights - attention, the cache - are computed and kept in
 // where its weights are of `weights`: the same, or DefaultDataType() for integers.
 DataType ActivationType(DataType weights);
+
+// What decides how weights are packed, beside their shape and type.
+struct Packing {
+  std::string library;          // and its version: "oneDNN 3.7.2"
+  std::string instruction_set;  // that it uses on this machine: "avx512_core_amx"
+};
+Packing CurrentPacking();
 
 struct LinearOptions {
   // What weights are stored and multiplied in; sums are float. kFloat32; kBFloat16 (activations are
@@ -53,6 +61,15 @@ class Linear {
   // The same with weights that are packed already, and may be shared; they decide the type.
   static absl::StatusOr<Linear> Create(std::shared_ptr<const QuantizedWeights> weight,
                                        absl::Span<const float> bias, const LinearOptions& options);
+
+  // The same with what packed() gave of weights [out_features, in_features], under the same
+  // options. FAILED_PRECONDITION if they would be packed otherwise now.
+  static absl::StatusOr<Linear> FromPacked(KernelContext& context, const PackedMatrix& packed,
+                                           int64_t out_features, int64_t in_features,
+                                           absl::Span<const float> bias,
+                                           const LinearOptions& options);
+  // The weights, which are shared, without the bias.
+  PackedMatrix packed() const;
 
   Linear();
   ~Linear();

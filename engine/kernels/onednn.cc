@@ -1,10 +1,16 @@
 #include "engine/kernels/onednn.h"
 
 #include <utility>
+#include <vector>
 
 #include "absl/log/check.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "engine/base/status_macros.h"
+#include "oneapi/dnnl/dnnl_debug.h"
 
 namespace attendant::engine {
 namespace {
@@ -85,12 +91,35 @@ void DescribePanels(const MatmulShape& shape, PackedWeights& packed) {
   packed.panel_stride = strides[1];
 }
 
+// What PackWeights returns, without the weights.
+absl::StatusOr<PackedWeights> ChooseLayout(Onednn& onednn, const MatmulShape& shape) {
+  const memory::dims dims = {shape.in_features, shape.out_features};
+  const auto description =
+      Describe(onednn, shape, memory::desc(dims, OnednnType(shape.dtype), memory::format_tag::any));
+  if (!description ||
+      absl::string_view(description.impl_info_str()).find("ref") != absl::string_view::npos) {
+    return absl::UnimplementedError(absl::StrCat("oneDNN has no fast ", ShapeName(shape)));
+  }
+  PackedWeights packed{.layout = description.weights_desc()};
+  DescribePanels(shape, packed);
+  return packed;
+}
+
 }  // namespace
 
 Onednn::Onednn() : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {
   // oneDNN keeps what it made for the next that wants the same, which is how layers of one shape
   // share their code. Its own limit, 1024, would be some 200 MB.
   dnnl::set_primitive_cache_capacity(320);
+}
+
+std::string Onednn::Version() {
+  const dnnl_version_t& version = *dnnl_version();
+  return absl::StrCat("oneDNN ", version.major, ".", version.minor, ".", version.patch);
+}
+
+std::string Onednn::InstructionSet() {
+  return std::string(absl::StripPrefix(dnnl_cpu_isa2str(dnnl_get_effective_cpu_isa()), "cpu_isa_"));
 }
 
 bool Onednn::MultipliesBFloat16() {
@@ -106,25 +135,51 @@ bool Onednn::HasTiles() {
   return (has & wanted) == wanted;
 }
 
+std::string PackedWeights::LayoutText() const {
+  const auto list = [](const memory::dims& dims) {
+    return absl::StrCat("[", absl::StrJoin(dims, ", "), "]");
+  };
+  std::string text =
+      absl::StrCat(dnnl_dt2str(static_cast<dnnl_data_type_t>(layout.get_data_type())), " ",
+                   list(layout.get_dims()));
+  if (layout.get_format_kind() == memory::format_kind::blocked) {
+    absl::StrAppend(&text, " padded to ", list(layout.get_padded_dims()), ", offset ",
+                    layout.get_submemory_offset(), ", strides ", list(layout.get_strides()),
+                    ", blocks ", list(layout.get_inner_blks()), " of axes ",
+                    list(layout.get_inner_idxs()));
+  } else {
+    const std::vector<uint8_t> blob = memory::desc(layout).get_blob();
+    absl::StrAppend(&text, " ",
+                    absl::BytesToHexString(absl::string_view(
+                        reinterpret_cast<const char*>(blob.data()), blob.size())));
+  }
+  return text;
+}
+
 absl::StatusOr<PackedWeights> PackWeights(Onednn& onednn, const MatmulShape& shape,
                                           ConstMatrix weight) {
   try {
-    const memory::dims dims = {shape.in_features, shape.out_features};
-    const auto description = Describe(
-        onednn, shape, memory::desc(dims, OnednnType(shape.dtype), memory::format_tag::any));
-    if (!description ||
-        absl::string_view(description.impl_info_str()).find("ref") != absl::string_view::npos) {
-      return absl::UnimplementedError(absl::StrCat("oneDNN has no fast ", ShapeName(shape)));
-    }
-    PackedWeights packed{.layout = description.weights_desc(),
-                         .buffer = AlignedBuffer(description.weights_desc().get_size())};
-    DescribePanels(shape, packed);
-    memory from({dims, memory::data_type::f32, memory::dims{1, weight.stride}}, onednn.engine(),
-                const_cast<float*>(weight.data));
-    memory to(packed.layout, onednn.engine(), packed.buffer.data());
+    ASSIGN_OR_RETURN(PackedWeights packed, ChooseLayout(onednn, shape));
+    AlignedBuffer buffer(packed.layout.get_size());
+    memory from({packed.layout.get_dims(), memory::data_type::f32, memory::dims{1, weight.stride}},
+                onednn.engine(), const_cast<float*>(weight.data));
+    memory to(packed.layout, onednn.engine(), buffer.data());
     dnnl::reorder(from, to).execute(onednn.stream(), from, to);
     dnnl::stream(onednn.stream()).wait();
+    packed.buffer = PackedBytes(std::move(buffer));
     return packed;
+  } catch (const dnnl::error& error) {
+    return FailedStatus(shape, error);
+  }
+}
+
+absl::StatusOr<PackedWeights> TakePackedWeights(Onednn& onednn, const MatmulShape& shape,
+                                                const PackedMatrix& packed) {
+  try {
+    ASSIGN_OR_RETURN(PackedWeights weights, ChooseLayout(onednn, shape));
+    RETURN_IF_ERROR(CheckLayout(packed, weights.LayoutText(), weights.layout.get_size()));
+    weights.buffer = packed.bytes;
+    return weights;
   } catch (const dnnl::error& error) {
     return FailedStatus(shape, error);
   }

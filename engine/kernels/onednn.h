@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/base/data_type.h"
+#include "engine/base/packed_matrix.h"
 #include "engine/base/tensor.h"
 #include "engine/kernels/activation.h"
 #include "oneapi/dnnl/dnnl.hpp"
@@ -21,6 +22,8 @@ class Onednn {
  public:
   Onednn();
 
+  static std::string Version();         // "oneDNN 3.7.2"
+  static std::string InstructionSet();  // "avx512_core_amx"
   static bool MultipliesBFloat16();
   // Whether it does so in matrix registers (AMX).
   static bool HasTiles();
@@ -50,19 +53,25 @@ struct MatmulShape {
 // Weights in the layout that oneDNN's kernels read.
 struct PackedWeights {
   dnnl::memory::desc layout;
-  AlignedBuffer buffer;
+  PackedBytes buffer;
 
   // The layout, where it is panels of so many outputs (16, 32, 48 or 64), each
   // [in_features][panel_width] without gaps, or in bfloat16 [in_features / 2][panel_width][2]; else
   // 0.
   int64_t panel_width = 0;
   int64_t panel_stride = 0;  // values from one panel to the next
+
+  // All that `layout` says, as text.
+  std::string LayoutText() const;
 };
 
 // Packs weight [out_features, in_features] as the matmul of `shape` likes it. UNIMPLEMENTED if this
 // machine has no matmul, or only reference code, for the shape's dtype.
 absl::StatusOr<PackedWeights> PackWeights(Onednn& onednn, const MatmulShape& shape,
                                           ConstMatrix weight);
+// The same of what was packed before. FAILED_PRECONDITION if oneDNN would pack it otherwise now.
+absl::StatusOr<PackedWeights> TakePackedWeights(Onednn& onednn, const MatmulShape& shape,
+                                                const PackedMatrix& packed);
 
 // One matmul primitive with what it takes to run it without allocating.
 class Matmul {

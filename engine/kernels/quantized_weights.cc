@@ -13,10 +13,12 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <utility>
 
 #include "absl/log/check.h"
 #include "absl/strings/str_cat.h"
 #include "engine/base/float_conversion.h"
+#include "engine/base/status_macros.h"
 #include "engine/kernels/parallel.h"
 #include "engine/kernels/tile_product.h"
 
@@ -520,28 +522,50 @@ absl::StatusOr<QuantizedMatrix> Quantize(KernelContext& context, ConstMatrix wei
   return matrix;
 }
 
-QuantizedWeights::QuantizedWeights(KernelContext& context, const QuantizedMatrix& matrix)
-    : bits_(matrix.bits),
-      offset_(matrix.offset()),
-      has_minimums_(matrix.has_minimums()),
-      out_features_(matrix.rows),
-      in_features_(matrix.cols),
-      num_groups_(matrix.num_groups()),
-      num_panels_((matrix.rows + kPanel - 1) / kPanel) {
+QuantizedWeights::QuantizedWeights(const Form& form)
+    : bits_(form.bits),
+      offset_(form.has_minimums ? 0 : 1 << (form.bits - 1)),
+      has_minimums_(form.has_minimums),
+      out_features_(form.out_features),
+      in_features_(form.in_features),
+      num_groups_((form.in_features + kGroup - 1) / kGroup),
+      num_panels_((form.out_features + kPanel - 1) / kPanel) {
   CHECK(bits_ == 4 || bits_ == 8) << bits_;
-  CHECK_EQ(static_cast<int64_t>(matrix.quants.size()), matrix.rows * matrix.cols);
-  CHECK_EQ(static_cast<int64_t>(matrix.scales.size()), matrix.rows * num_groups_);
-  CHECK(!has_minimums_ || matrix.minimums.size() == matrix.scales.size());
   const int64_t group_bytes = kGroup * kPanel * bits_ / 8;
   const int64_t factor_bytes = num_groups_ * kPanel * sizeof(uint16_t);
   const int64_t bytes = num_groups_ * group_bytes + factor_bytes * (has_minimums_ ? 2 : 1);
   panel_bytes_ = (bytes + 63) / 64 * 64;
-  buffer_ = AlignedBuffer(num_panels_ * panel_bytes_);
+}
+
+// The number at the end is for whoever changes the layout, or the values that Quantize chooses.
+std::string QuantizedWeights::Layout() const {
+  return absl::StrCat("int", bits_, has_minimums_ ? " with minimums" : "", " [", out_features_,
+                      ", ", in_features_, "], panels of ", kPanel, ", 1");
+}
+
+absl::StatusOr<QuantizedWeights> QuantizedWeights::FromPacked(const Form& form,
+                                                              const PackedMatrix& packed) {
+  QuantizedWeights weights(form);
+  RETURN_IF_ERROR(
+      CheckLayout(packed, weights.Layout(), weights.num_panels_ * weights.panel_bytes_));
+  weights.buffer_ = packed.bytes;
+  return weights;
+}
+
+PackedMatrix QuantizedWeights::packed() const { return {Layout(), buffer_}; }
+
+QuantizedWeights::QuantizedWeights(KernelContext& context, const QuantizedMatrix& matrix)
+    : QuantizedWeights(Form{matrix.bits, matrix.has_minimums(), matrix.rows, matrix.cols}) {
+  CHECK_EQ(static_cast<int64_t>(matrix.quants.size()), matrix.rows * matrix.cols);
+  CHECK_EQ(static_cast<int64_t>(matrix.scales.size()), matrix.rows * num_groups_);
+  CHECK(!has_minimums_ || matrix.minimums.size() == matrix.scales.size());
+  const int64_t group_bytes = kGroup * kPanel * bits_ / 8;
+  AlignedBuffer buffer(num_panels_ * panel_bytes_);
 
   ParallelRanges(context, num_panels_, 1, [&](int64_t begin, int64_t end) {
-    std::memset(buffer_.data() + begin * panel_bytes_, 0, (end - begin) * panel_bytes_);
+    std::memset(buffer.data() + begin * panel_bytes_, 0, (end - begin) * panel_bytes_);
     for (int64_t row = begin * kPanel; row < std::min(end * kPanel, out_features_); ++row) {
-      std::byte* panel = buffer_.data() + row / kPanel * panel_bytes_;
+      std::byte* panel = buffer.data() + row / kPanel * panel_bytes_;
       auto* scales = reinterpret_cast<uint16_t*>(panel + num_groups_ * group_bytes);
       uint16_t* minimums = scales + num_groups_ * kPanel;
       for (int64_t group = 0; group < num_groups_; ++group) {
@@ -564,6 +588,7 @@ QuantizedWeights::QuantizedWeights(KernelContext& context, const QuantizedMatrix
       }
     }
   });
+  buffer_ = PackedBytes(std::move(buffer));
 }
 
 namespace {

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "engine/base/packed_matrix.h"
 #include "engine/base/quantized_matrix.h"
 #include "engine/base/tensor.h"
 #include "engine/kernels/epilogue.h"
@@ -33,7 +34,17 @@ class QuantizedWeights {
  public:
   static constexpr int64_t kMaxIntegerRows = 16;
 
+  struct Form {
+    int bits = 8;
+    bool has_minimums = false;
+    int64_t out_features = 0;
+    int64_t in_features = 0;
+  };
+
   QuantizedWeights(KernelContext& context, const QuantizedMatrix& matrix);
+  // What packed() gave of a matrix of this form. FAILED_PRECONDITION for another.
+  static absl::StatusOr<QuantizedWeights> FromPacked(const Form& form, const PackedMatrix& packed);
+  PackedMatrix packed() const;
 
   // y [rows, out_features] = activation(x [rows, in_features] Wᵀ + bias), or added to y.
   void Multiply(KernelContext& context, ConstMatrix x, const Epilogue& epilogue, Matrix y) const;
@@ -50,6 +61,8 @@ class QuantizedWeights {
   size_t size_bytes() const { return buffer_.size_bytes(); }
 
  private:
+  explicit QuantizedWeights(const Form& form);  // without its bytes
+  std::string Layout() const;
   void MultiplyIntegers(KernelContext& context, ConstMatrix x, const Epilogue& epilogue,
                         Matrix y) const;
   // False if the machine has no code for it.
@@ -62,7 +75,7 @@ class QuantizedWeights {
   int64_t out_features_, in_features_;
   int64_t num_groups_, num_panels_;
   size_t panel_bytes_;
-  AlignedBuffer buffer_;
+  PackedBytes buffer_;
 };
 
 }  // namespace attendant::engine

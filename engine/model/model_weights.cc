@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "absl/log/check.h"
@@ -102,18 +103,21 @@ struct EmbeddingOptions {
 };
 
 // Walks over the tensors of a model in a fixed order. The same walk is taken twice: with kCheck it
-// only compares names and shapes and counts, with kPack it reads.
+// only compares names and shapes and counts; with kPack it reads; with kTake it reads all but the
+// matrices, which the cache has packed.
 class WeightReader {
  public:
-  enum class Mode : uint8_t { kCheck, kPack };
+  enum class Mode : uint8_t { kCheck, kPack, kTake };
 
   WeightReader(const Checkpoint& checkpoint, const ArchitectureSpec& spec,
-               const ModelConfig& config, const LoadWeightsOptions& options, KernelContext& context)
+               const ModelConfig& config, const LoadWeightsOptions& options, KernelContext& context,
+               PackedCache* cache)
       : checkpoint_(checkpoint),
         spec_(spec),
         config_(config),
         options_(options),
         context_(context),
+        cache_(cache),
         prefixes_(FindPrefixes(checkpoint, spec)) {}
 
   absl::StatusOr<ModelWeights> Walk(Mode mode, const std::function<void(double)>& progress) {
@@ -262,8 +266,9 @@ class WeightReader {
     const int64_t patch_values = int64_t{3} * config_.patch_height * config_.patch_width;
     const std::string name = NameOf(WeightRole::kPatchEmbedding);
     BeginMatrix();
-    RETURN_IF_ERROR(ReadTensor(TensorName(name, "weight"),
-                               {hidden, 3, config_.patch_height, config_.patch_width}, matrix_));
+    RETURN_IF_ERROR(ReadMatrixTensor(TensorName(name, "weight"),
+                                     {hidden, 3, config_.patch_height, config_.patch_width},
+                                     matrix_));
     RETURN_IF_ERROR(ReadTensor(TensorName(name, "bias"), {hidden}, bias_));
     ASSIGN_OR_RETURN(weights_.patch_embedding,
                      Pack(name, 0, hidden, patch_values, Activation::kNone));
@@ -272,30 +277,27 @@ class WeightReader {
     int64_t num_tokens = 0;
     for (WeightRole role : {WeightRole::kClassToken, WeightRole::kDistillationToken}) {
       if (!spec_.Has(role)) continue;
-      RETURN_IF_ERROR(ReadTensor(NameOf(role), {1, 1, hidden}, matrix_));
+      RETURN_IF_ERROR(ReadMatrixTensor(NameOf(role), {1, 1, hidden}, matrix_));
       ++num_tokens;
     }
-    weights_.token_embedding = KeepMatrix(num_tokens);
+    ASSIGN_OR_RETURN(weights_.token_embedding, PackTable(NameOf(WeightRole::kClassToken), 0,
+                                                         num_tokens, hidden, DataType::kFloat32));
     matrix_.clear();
     const int64_t num_positions = config_.max_position_embeddings;
-    RETURN_IF_ERROR(
-        ReadTensor(NameOf(WeightRole::kPositionEmbedding), {1, num_positions, hidden}, matrix_));
-    weights_.position_embedding = KeepMatrix(num_positions);
+    const std::string positions = NameOf(WeightRole::kPositionEmbedding);
+    RETURN_IF_ERROR(ReadMatrixTensor(positions, {1, num_positions, hidden}, matrix_));
+    ASSIGN_OR_RETURN(weights_.position_embedding,
+                     PackTable(positions, 0, num_positions, hidden, DataType::kFloat32));
     return absl::OkStatus();
-  }
-
-  // The rows gathered in `matrix_`.
-  EmbeddingTable KeepMatrix(int64_t num_rows) {
-    if (mode_ == Mode::kCheck) return {};
-    return KeepTable(ConstMatrix(matrix_.data(), num_rows, config_.hidden_size),
-                     DataType::kFloat32);
   }
 
   absl::StatusOr<EmbeddingTable> ReadOrComputePositions() {
     const int64_t num_rows = config_.max_position_embeddings;
     const int64_t hidden = config_.hidden_size;
-    std::vector<float> table;
+    std::string name = "sinusoidal positions";
+    matrix_.clear();
     if (const std::optional<std::string> buffer = FindTensor(WeightRole::kPositionBuffer)) {
+      name = *buffer;
       // Modules keep it as [rows, size], [1, rows, size] or [rows, 1, size], and longer than need
       // be.
       std::vector<int64_t> shape = checkpoint_.TensorShape(*buffer).value();
@@ -303,12 +305,11 @@ class WeightReader {
           shape.empty() ? 0 : std::max(shape[0], shape.size() == 3 ? shape[1] : 0);
       std::vector<int64_t> expected = {std::max(stored, num_rows), hidden};
       if (shape.size() == 3) expected.insert(expected.begin() + (shape[0] == 1 ? 0 : 1), 1);
-      RETURN_IF_ERROR(ReadTensor(*buffer, std::move(expected), table));
+      RETURN_IF_ERROR(ReadMatrixTensor(name, std::move(expected), matrix_));
     } else if (mode_ == Mode::kPack) {
-      table = SinusoidalPositions(spec_.sinusoid, spec_.position_offset, num_rows, hidden);
+      matrix_ = SinusoidalPositions(spec_.sinusoid, spec_.position_offset, num_rows, hidden);
     }
-    if (mode_ == Mode::kCheck) return EmbeddingTable();
-    return KeepTable(ConstMatrix(table.data(), num_rows, hidden), DataType::kFloat32);
+    return PackTable(name, 0, num_rows, hidden, DataType::kFloat32);
   }
 
   absl::Status ReadRelativeBias() {
@@ -440,7 +441,7 @@ class WeightReader {
       const std::string weight = HeadTensorName(checkpoint_, spec_, spec.transform, ".weight");
       const std::string bias = HeadTensorName(checkpoint_, spec_, spec.transform, ".bias");
       BeginMatrix();
-      RETURN_IF_ERROR(ReadTensor(weight, {width, config_.hidden_size}, matrix_));
+      RETURN_IF_ERROR(ReadMatrixTensor(weight, {width, config_.hidden_size}, matrix_));
       RETURN_IF_ERROR(ReadTensor(bias, {width}, bias_));
       ASSIGN_OR_RETURN(head.transform, Pack(weight, 0, width, config_.hidden_size, activation));
     }
@@ -463,15 +464,14 @@ class WeightReader {
     const absl::string_view names[] = {spec.output, spec.second_output};
     for (int i = 0; i < 2; ++i) {
       RETURN_IF_ERROR(
-          ReadTensor(absl::StrCat(names[i], ".weight"), {num_outputs, width}, weights[i]));
+          ReadMatrixTensor(absl::StrCat(names[i], ".weight"), {num_outputs, width}, weights[i]));
       RETURN_IF_ERROR(ReadTensor(absl::StrCat(names[i], ".bias"), {num_outputs}, biases[i]));
     }
-    if (mode_ == Mode::kPack) {
-      for (int64_t row = 0; row < num_outputs; ++row) {
-        for (const std::vector<float>& weight : weights) {
-          for (int64_t i = 0; i < width; ++i) matrix_.push_back(weight[row * width + i] / 2);
-        }
-        bias_.push_back((biases[0][row] + biases[1][row]) / 2);
+    for (int64_t row = 0; mode_ != Mode::kCheck && row < num_outputs; ++row) {
+      bias_.push_back((biases[0][row] + biases[1][row]) / 2);
+      if (mode_ == Mode::kTake) continue;
+      for (const std::vector<float>& weight : weights) {
+        for (int64_t i = 0; i < width; ++i) matrix_.push_back(weight[row * width + i] / 2);
       }
     }
     return Pack(std::string(spec.output), 0, num_outputs, 2 * width, Activation::kNone);
@@ -493,7 +493,7 @@ class WeightReader {
 
     const int64_t num_parameters = weights_.num_parameters;
     BeginMatrix();
-    RETURN_IF_ERROR(ReadTensor(weight, {num_outputs, width}, matrix_));
+    RETURN_IF_ERROR(ReadMatrixTensor(weight, {num_outputs, width}, matrix_));
     if (tied) weights_.num_parameters = num_parameters;
     RETURN_IF_ERROR(ReadTensor(bias, {num_outputs}, bias_));
     return Pack(weight, 0, num_outputs, width, Activation::kNone);
@@ -502,18 +502,50 @@ class WeightReader {
   absl::StatusOr<EmbeddingTable> ReadEmbedding(WeightRole role, int64_t num_rows, DataType dtype,
                                                const EmbeddingOptions& options = {}) {
     const int64_t size = config_.embedding_size;
+    const std::string name = TensorName(NameOf(role), "weight");
     matrix_.clear();
-    RETURN_IF_ERROR(ReadTensor(TensorName(NameOf(role), "weight"),
-                               {options.first_row + num_rows, size}, matrix_));
-    if (mode_ == Mode::kCheck) return EmbeddingTable();
+    RETURN_IF_ERROR(ReadMatrixTensor(name, {options.first_row + num_rows, size}, matrix_));
     Scale(options.scale);
-    return KeepTable(ConstMatrix(matrix_.data() + options.first_row * size, num_rows, size), dtype);
+    return PackTable(name, options.first_row, num_rows, size, dtype);
   }
 
-  EmbeddingTable KeepTable(ConstMatrix values, DataType dtype) {
-    EmbeddingTable table(values, dtype);
+  // Rows [first, first + num_rows) of what was gathered.
+  absl::StatusOr<EmbeddingTable> PackTable(const std::string& name, int64_t first, int64_t num_rows,
+                                           int64_t size, DataType dtype) {
+    if (mode_ == Mode::kCheck) return EmbeddingTable();
+    ASSIGN_OR_RETURN(EmbeddingTable table,
+                     TakeOrPack(
+                         name, first,
+                         [&](const PackedMatrix& packed) {
+                           return EmbeddingTable::FromPacked(packed, num_rows, size, dtype);
+                         },
+                         [&]() -> absl::StatusOr<EmbeddingTable> {
+                           return EmbeddingTable(Gathered(first, num_rows, size), dtype);
+                         }));
     weights_.packed_bytes += static_cast<int64_t>(table.size_bytes());
     return table;
+  }
+
+  // Rows of what was gathered in floats.
+  ConstMatrix Gathered(int64_t first, int64_t num_rows, int64_t size) const {
+    return {matrix_.data() + first * size, num_rows, size};
+  }
+
+  // A Linear, QuantizedWeights or EmbeddingTable: `take` makes it of what the cache has, `pack` of
+  // what was gathered.
+  template <typename Take, typename Pack>
+  std::invoke_result_t<Pack> TakeOrPack(absl::string_view name, int64_t first, const Take& take,
+                                        const Pack& pack) {
+    const std::string key =
+        first == 0 ? std::string(name) : absl::StrCat(name, " from row ", first);
+    if (mode_ == Mode::kTake) {
+      ASSIGN_OR_RETURN(const PackedMatrix packed, cache_->Take(key));
+      ReportProgress();
+      return take(packed);
+    }
+    std::invoke_result_t<Pack> made = pack();
+    if (made.ok() && cache_ != nullptr) cache_->Keep(key, made->packed());
+    return made;
   }
 
   // Multiplies what was gathered in `matrix_`.
@@ -592,6 +624,7 @@ class WeightReader {
     matrix_.clear();
     bias_.clear();
     quantized_.reset();
+    form_.reset();
     matrix_type_ = TypeOf({}, /*is_head=*/true);
     scale_per_output_ = false;
   }
@@ -609,17 +642,17 @@ class WeightReader {
     if (!KeepsQuantized(names, is_head)) {
       if (mode_ == Mode::kPack) matrix_.reserve(out_features * in_features);
       for (const StoredRows& part : parts) {
-        RETURN_IF_ERROR(is_head ? ReadTensor(part.name, {part.rows, in_features}, matrix_)
+        RETURN_IF_ERROR(is_head ? ReadMatrixTensor(part.name, {part.rows, in_features}, matrix_)
                                 : ReadMatrix(part.name, part.rows, in_features));
       }
       return absl::OkStatus();
     }
-    quantized_ = QuantizedMatrix{.bits = checkpoint_.TensorQuantization(names.front())->bits,
-                                 .cols = in_features};
+    form_ = checkpoint_.TensorQuantization(names.front());
+    quantized_ = QuantizedMatrix{.bits = form_->bits, .cols = in_features};
     for (const StoredRows& part : parts) {
       const std::vector<int64_t> shape = {part.rows, in_features};
       CountElements(shape);
-      if (mode_ == Mode::kCheck) {
+      if (mode_ != Mode::kPack) {
         RETURN_IF_ERROR(CheckTensor(part.name, shape));
         continue;
       }
@@ -646,8 +679,15 @@ class WeightReader {
                        PackQuantized(name, first, out_features, in_features));
       linear = Linear::Create(std::move(packed), bias, options);
     } else {
-      const ConstMatrix weight(matrix_.data() + first * in_features, out_features, in_features);
-      linear = Linear::Create(context_, weight, bias, options);
+      linear = TakeOrPack(
+          name, first,
+          [&](const PackedMatrix& packed) {
+            return Linear::FromPacked(context_, packed, out_features, in_features, bias, options);
+          },
+          [&] {
+            return Linear::Create(context_, Gathered(first, out_features, in_features), bias,
+                                  options);
+          });
     }
     if (!linear.ok()) {
       return absl::Status(linear.status().code(),
@@ -663,17 +703,28 @@ class WeightReader {
                                                                         int64_t first,
                                                                         int64_t out_features,
                                                                         int64_t in_features) {
-    if (quantized_) {
-      CHECK(first == 0 && quantized_->rows == out_features) << name << " is packed in pieces";
-      return std::make_shared<QuantizedWeights>(context_, *quantized_);
+    const QuantizedWeights::Form form = {.bits = form_ ? form_->bits : BitsOf(matrix_type_),
+                                         .has_minimums = form_ && form_->has_minimums,
+                                         .out_features = out_features,
+                                         .in_features = in_features};
+    absl::StatusOr<QuantizedWeights> weights = TakeOrPack(
+        name, first,
+        [&](const PackedMatrix& packed) { return QuantizedWeights::FromPacked(form, packed); },
+        [&]() -> absl::StatusOr<QuantizedWeights> {
+          if (quantized_) {
+            CHECK(first == 0 && quantized_->rows == out_features) << name << " is packed in pieces";
+            return QuantizedWeights(context_, *quantized_);
+          }
+          ASSIGN_OR_RETURN(
+              const QuantizedMatrix matrix,
+              Quantize(context_, Gathered(first, out_features, in_features), form.bits));
+          return QuantizedWeights(context_, matrix);
+        });
+    if (!weights.ok()) {
+      return absl::Status(weights.status().code(),
+                          absl::StrCat(name, ": ", weights.status().message()));
     }
-    const ConstMatrix weight(matrix_.data() + first * in_features, out_features, in_features);
-    const absl::StatusOr<QuantizedMatrix> matrix = Quantize(context_, weight, BitsOf(matrix_type_));
-    if (!matrix.ok()) {
-      return absl::Status(matrix.status().code(),
-                          absl::StrCat(name, ": ", matrix.status().message()));
-    }
-    return std::make_shared<QuantizedWeights>(context_, *matrix);
+    return std::make_shared<const QuantizedWeights>(*std::move(weights));
   }
 
   absl::StatusOr<NormWeights> ReadNorm(const std::string& name) {
@@ -704,15 +755,23 @@ class WeightReader {
   // Appends a linear layer's weights to `matrix_` as [out_features, in_features].
   absl::Status ReadMatrix(const std::string& name, int64_t out_features, int64_t in_features) {
     if (spec_.linear_layout == LinearLayout::kOutIn) {
-      return ReadTensor(name, {out_features, in_features}, matrix_);
+      return ReadMatrixTensor(name, {out_features, in_features}, matrix_);
     }
     stored_.clear();
-    RETURN_IF_ERROR(ReadTensor(name, {in_features, out_features}, stored_));
-    if (mode_ == Mode::kCheck) return absl::OkStatus();
+    RETURN_IF_ERROR(ReadMatrixTensor(name, {in_features, out_features}, stored_));
+    if (mode_ != Mode::kPack) return absl::OkStatus();
     const size_t begin = matrix_.size();
     matrix_.resize(begin + stored_.size());
     Transpose(stored_.data(), in_features, out_features, matrix_.data() + begin);
     return absl::OkStatus();
+  }
+
+  // The same for a tensor that is packed, and so may come from the cache.
+  absl::Status ReadMatrixTensor(const std::string& name, std::vector<int64_t> shape,
+                                std::vector<float>& values) {
+    if (mode_ != Mode::kTake) return ReadTensor(name, std::move(shape), values);
+    CountElements(shape);
+    return CheckTensor(name, shape);
   }
 
   // Appends the values of a tensor to `values`, or, when checking, only looks at its shape.
@@ -760,6 +819,7 @@ class WeightReader {
   const ModelConfig& config_;
   const LoadWeightsOptions& options_;
   KernelContext& context_;
+  PackedCache* const cache_;  // or null
   const std::array<absl::string_view, 2> prefixes_;
 
   Mode mode_ = Mode::kCheck;
@@ -770,6 +830,7 @@ class WeightReader {
   // What is packed next: floats, or integers as they are stored; its type; and its bias, or empty.
   std::vector<float> matrix_;
   std::optional<QuantizedMatrix> quantized_;
+  std::optional<Checkpoint::Quantization> form_;  // of those integers
   DataType matrix_type_ = DataType::kFloat32;
   bool scale_per_output_ = false;
   std::vector<float> bias_;
@@ -783,10 +844,13 @@ class WeightReader {
 absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, const ArchitectureSpec& spec,
                                          const ModelConfig& config,
                                          const LoadWeightsOptions& options, KernelContext& context,
-                                         const std::function<void(double)>& progress) {
-  WeightReader reader(checkpoint, spec, config, options, context);
-  RETURN_IF_ERROR(reader.Walk(WeightReader::Mode::kCheck, nullptr).status());
-  return reader.Walk(WeightReader::Mode::kPack, progress);
+                                         const std::function<void(double)>& progress,
+                                         PackedCache* cache) {
+  using Mode = WeightReader::Mode;
+  WeightReader reader(checkpoint, spec, config, options, context, cache);
+  RETURN_IF_ERROR(reader.Walk(Mode::kCheck, nullptr).status());
+  const bool take = cache != nullptr && cache->has_matrices();
+  return reader.Walk(take ? Mode::kTake : Mode::kPack, progress);
 }
 
 std::optional<DataType> QuantizedType(const Checkpoint& checkpoint) {

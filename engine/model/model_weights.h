@@ -11,6 +11,7 @@
 #include "engine/base/data_type.h"
 #include "engine/base/tensor.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/packed_cache.h"
 #include "engine/kernels/embedding.h"
 #include "engine/kernels/kernel_context.h"
 #include "engine/kernels/linear.h"
@@ -105,10 +106,14 @@ struct LoadWeightsOptions {
 // a time: the memory this takes is that of the result and of one tensor as floats (two, where it
 // must be transposed). Tensors that the model does not need are ignored. `progress` is called with
 // values that rise to 1. INVALID_ARGUMENT names file, tensor and expectation.
+//
+// Of a `cache` that has them, matrices are taken instead, and only what is small - norms, biases -
+// is read; any error may then be the cache's. Of another, it keeps what is packed.
 absl::StatusOr<ModelWeights> LoadWeights(const Checkpoint& checkpoint, const ArchitectureSpec& spec,
                                          const ModelConfig& config,
                                          const LoadWeightsOptions& options, KernelContext& context,
-                                         const std::function<void(double)>& progress = nullptr);
+                                         const std::function<void(double)>& progress = nullptr,
+                                         PackedCache* cache = nullptr);
 
 // The heads, of those that the row of config's model_type names, whose tensors the checkpoint
 // carries, sorted: "lm", "masked_lm", "pooler", "question_answering", "sequence_classification",

@@ -144,13 +144,26 @@ void Transformer::Impl::Norm(const NormWeights& norm, ConstMatrix x, Matrix y) {
   }
 }
 
-absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Load(
-    const Checkpoint& checkpoint, const TransformerOptions& options, KernelContext& context,
-    std::function<void(double)> progress) {
+absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Load(const Checkpoint& checkpoint,
+                                                               const TransformerOptions& options,
+                                                               KernelContext& context,
+                                                               std::function<void(double)> progress,
+                                                               PackedCache* cache) {
   ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(checkpoint.config_json()));
   ASSIGN_OR_RETURN(const ArchitectureSpec* spec, FindArchitecture(config.model_type));
-  if (spec->encoder == nullptr) {
-    return LoadStack(checkpoint, *spec, options, context, nullptr, progress);
+  if (cache != nullptr && cache->has_matrices()) {
+    auto model = LoadStacks(checkpoint, *spec, options, context, progress, cache);
+    if (model.ok()) return model;
+    cache->Reject(model.status());
+  }
+  return LoadStacks(checkpoint, *spec, options, context, progress, cache);
+}
+
+absl::StatusOr<std::unique_ptr<Transformer>> Transformer::LoadStacks(
+    const Checkpoint& checkpoint, const ArchitectureSpec& spec, const TransformerOptions& options,
+    KernelContext& context, const std::function<void(double)>& progress, PackedCache* cache) {
+  if (spec.encoder == nullptr) {
+    return LoadStack(checkpoint, spec, options, context, nullptr, progress, cache);
   }
   const auto half = [&](double begin) -> std::function<void(double)> {
     if (progress == nullptr) return nullptr;
@@ -160,14 +173,14 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Load(
   encoder_options.max_batch_tokens = options.max_source_tokens;
   ASSIGN_OR_RETURN(
       std::unique_ptr<Transformer> encoder,
-      LoadStack(checkpoint, *spec->encoder, encoder_options, context, nullptr, half(0)));
-  return LoadStack(checkpoint, *spec, options, context, std::move(encoder), half(0.5));
+      LoadStack(checkpoint, *spec.encoder, encoder_options, context, nullptr, half(0), cache));
+  return LoadStack(checkpoint, spec, options, context, std::move(encoder), half(0.5), cache);
 }
 
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::LoadStack(
     const Checkpoint& checkpoint, const ArchitectureSpec& spec, const TransformerOptions& options,
     KernelContext& context, std::unique_ptr<Transformer> encoder,
-    const std::function<void(double)>& progress) {
+    const std::function<void(double)>& progress, PackedCache* cache) {
   ASSIGN_OR_RETURN(ModelConfig config, ReadModelConfig(checkpoint.config_json(), spec));
   CHECK(encoder == nullptr || encoder->config().hidden_size == config.hidden_size)
       << "the stacks of an architecture read their width from one key";
@@ -175,7 +188,7 @@ absl::StatusOr<std::unique_ptr<Transformer>> Transformer::LoadStack(
                                                      {.dtype = options.dtype,
                                                       .as_stored = options.as_stored,
                                                       .strict_kernels = options.strict_kernels},
-                                                     context, progress));
+                                                     context, progress, cache));
   std::vector<std::string> heads = FindHeads(checkpoint, spec, config);
   return std::unique_ptr<Transformer>(new Transformer(
       std::make_unique<Impl>(spec, std::move(config), std::move(heads), std::move(weights), options,

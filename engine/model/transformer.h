@@ -14,6 +14,7 @@
 #include "engine/base/tensor.h"
 #include "engine/batch.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/packed_cache.h"
 #include "engine/kernels/attention.h"
 #include "engine/kernels/kernel_context.h"
 #include "engine/kv_cache/kv_cache.h"
@@ -39,13 +40,13 @@ struct TransformerOptions {
 // KernelContext.
 class Transformer {
  public:
-  // Checks every tensor against the config, then packs the weights one by one; `progress` is called
-  // with 0 to 1. INVALID_ARGUMENT for a malformed config or checkpoint; UNIMPLEMENTED for a
-  // model_type that the registry does not know, listing those it does. `context` must outlive the
-  // model.
+  // Checks every tensor against the config, then packs the weights one by one, or takes them from
+  // `cache`, if there is one and it has them; `progress` is called with 0 to 1. INVALID_ARGUMENT
+  // for a malformed config or checkpoint; UNIMPLEMENTED for a model_type that the registry does not
+  // know, listing those it does. `context` must outlive the model.
   static absl::StatusOr<std::unique_ptr<Transformer>> Load(
       const Checkpoint& checkpoint, const TransformerOptions& options, KernelContext& context,
-      std::function<void(double)> progress = nullptr);
+      std::function<void(double)> progress = nullptr, PackedCache* cache = nullptr);
   ~Transformer();
 
   // Null but for an encoder-decoder. It has no other owner: whoever runs it alone and whoever
@@ -139,10 +140,13 @@ class Transformer {
 
  private:
   struct Impl;
+  static absl::StatusOr<std::unique_ptr<Transformer>> LoadStacks(
+      const Checkpoint& checkpoint, const ArchitectureSpec& spec, const TransformerOptions& options,
+      KernelContext& context, const std::function<void(double)>& progress, PackedCache* cache);
   static absl::StatusOr<std::unique_ptr<Transformer>> LoadStack(
       const Checkpoint& checkpoint, const ArchitectureSpec& spec, const TransformerOptions& options,
       KernelContext& context, std::unique_ptr<Transformer> encoder,
-      const std::function<void(double)>& progress);
+      const std::function<void(double)>& progress, PackedCache* cache);
   explicit Transformer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -1,8 +1,13 @@
 #include "engine/engine.h"
 
+#include <sys/stat.h>
+
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "absl/log/check.h"
@@ -21,6 +26,7 @@
 namespace attendant::engine {
 namespace {
 
+namespace fs = std::filesystem;
 using ::attendant::testing::SharedDataPath;
 using ::attendant::testing::StatusIs;
 using ::attendant::testing::TestDataPath;
@@ -31,6 +37,7 @@ using ::testing::Gt;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
+using ::testing::StartsWith;
 
 constexpr int kGoldenLengths[] = {1, 2, 17, 63};
 constexpr int kGreedyTokens = 64;
@@ -448,6 +455,121 @@ TEST(EngineTest, UnloadingWaitsForTheModelsRequests) {
   ASSERT_OK(engine->UnloadModel("llama"));
   EXPECT_TRUE(sink->is_done());
   EXPECT_OK(sink->status());
+}
+
+// A copy of a golden's checkpoint in a folder of its own.
+class PackedCacheEngineTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "engine_test.XXXXXX").string();
+    CHECK(mkdtemp(name.data()) != nullptr);
+    folder_ = name;
+    fs::copy(TestDataPath("goldens/llama/plain"), folder_ / "llama");
+    options_.packed_cache = "";
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  // The tokens of a model loaded with `options_`.
+  TokenIds Tokens(std::optional<DataType> dtype = DataType::kFloat32) {
+    const auto engine =
+        EngineWith({{.name = "llama", .path = folder_ / "llama", .dtype = dtype}}, options_);
+    const auto sink = Start(*engine, Greedy("llama", Golden("llama/plain").Ids(17, "input_ids")));
+    EXPECT_OK(sink->Wait());
+    return sink->ids();
+  }
+
+  static std::vector<fs::path> PackedFiles(const fs::path& folder) {
+    std::vector<fs::path> files;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      if (entry.path().extension() == ".packed") files.push_back(entry.path());
+    }
+    return files;
+  }
+
+  // Another for a file that took its place.
+  static ino_t InodeOf(const fs::path& file) {
+    struct stat status;
+    CHECK_EQ(stat(file.c_str(), &status), 0);
+    return status.st_ino;
+  }
+
+  fs::path folder_;
+  EngineOptions options_ = TestOptions();
+};
+
+TEST_F(PackedCacheEngineTest, TheSecondStartMapsWhatTheFirstWrote) {
+  const TokenIds first = Tokens();
+  const std::vector<fs::path> files = PackedFiles(folder_ / "llama");
+  ASSERT_THAT(files, SizeIs(1));
+  EXPECT_THAT(files[0].filename().string(), StartsWith("model.f32-"));
+  const ino_t written = InodeOf(files[0]);
+  EXPECT_EQ(Tokens(), first);
+  EXPECT_EQ(InodeOf(files[0]), written);
+  EXPECT_EQ(first, Golden("llama/plain").Ids(17, "greedy_ids"));
+  // Other types of weights have files of their own.
+  Tokens(DataType::kInt8);
+  EXPECT_THAT(PackedFiles(folder_ / "llama"), SizeIs(2));
+  EXPECT_EQ(InodeOf(files[0]), written);
+}
+
+TEST_F(PackedCacheEngineTest, AFileForAnotherCheckpointIsWrittenAnew) {
+  const TokenIds expected = Tokens();
+  const fs::path file = PackedFiles(folder_ / "llama").at(0);
+  const auto stale = [&] {
+    const ino_t written = InodeOf(file);
+    EXPECT_EQ(Tokens(), expected);
+    EXPECT_NE(InodeOf(file), written);
+  };
+  // Touched; with another config; damaged; cut short; no file of ours at all.
+  const fs::path weights = folder_ / "llama/model.safetensors";
+  fs::last_write_time(weights, fs::last_write_time(weights) + std::chrono::nanoseconds(1));
+  stale();
+  std::ofstream(folder_ / "llama/config.json", std::ios::app) << "\n";
+  stale();
+  std::fstream(file, std::ios::in | std::ios::out | std::ios::binary).seekp(-3, std::ios::end)
+      << "?";
+  stale();
+  fs::resize_file(file, fs::file_size(file) / 2);
+  stale();
+  std::ofstream(file) << "not ours";
+  fs::permissions(file, fs::perms::others_write, fs::perm_options::add);
+  stale();
+  EXPECT_THAT(PackedFiles(folder_ / "llama"), SizeIs(1));
+}
+
+TEST_F(PackedCacheEngineTest, AnotherFolderMayHoldTheFiles) {
+  fs::create_directory(folder_ / "cache");
+  options_.packed_cache = (folder_ / "cache").string();
+  const TokenIds first = Tokens();
+  ASSERT_THAT(PackedFiles(folder_ / "cache"), SizeIs(1));
+  EXPECT_THAT(PackedFiles(folder_ / "cache")[0].filename().string(), StartsWith("llama-"));
+  EXPECT_EQ(Tokens(), first);
+  // A model of the same name elsewhere has a file of its own.
+  fs::create_directory(folder_ / "other");
+  fs::rename(folder_ / "llama", folder_ / "other/llama");
+  fs::create_directory_symlink(folder_ / "other/llama", folder_ / "llama");
+  Tokens();
+  EXPECT_THAT(PackedFiles(folder_ / "cache"), SizeIs(2));
+  EXPECT_THAT(PackedFiles(folder_ / "llama"), IsEmpty());
+}
+
+TEST_F(PackedCacheEngineTest, WhatCannotBeWrittenDoesNotStopTheServer) {
+  const TokenIds expected = Golden("llama/plain").Ids(17, "greedy_ids");
+  options_.packed_cache = (folder_ / "absent").string();
+  EXPECT_EQ(Tokens(), expected);
+  EXPECT_FALSE(fs::exists(folder_ / "absent"));
+  options_.packed_cache = (folder_ / "llama/config.json").string();
+  EXPECT_EQ(Tokens(), expected);
+}
+
+TEST_F(PackedCacheEngineTest, TwoMayStartAtOnce) {
+  const TokenIds expected = Golden("llama/plain").Ids(17, "greedy_ids");
+  for (int round = 0; round < 2; ++round) {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 3; ++i) threads.emplace_back([&] { EXPECT_EQ(Tokens(), expected); });
+    for (std::thread& thread : threads) thread.join();
+    EXPECT_THAT(PackedFiles(folder_ / "llama"), SizeIs(1));
+  }
 }
 
 TEST(EngineTest, AModelThatCannotBeLoadedLeavesNothingBehind) {

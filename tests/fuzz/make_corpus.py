@@ -179,6 +179,15 @@ def sentence_piece(family: int, text: str, algorithm: int, byte_fallback: bool =
     return bytes([family, len(text.encode())]) + text.encode() + file
 
 
+def packed_file() -> bytes:
+    """The fuzzer puts its size and its checksums right."""
+    text = lambda value: struct.pack("<I", len(value)) + value.encode()
+    table = struct.pack("<I", 1) + text("dtype") + text("bf16")
+    table += text("head") + text("int4 [16, 32], panels of 16, 1") + struct.pack("<QQQ", 4096, 20, 0)
+    header = b"ATTNPACK" + struct.pack("<I20xQQQQ", 1, 0, len(table), 0, 0)
+    return (header + table).ljust(4096, b"\0") + bytes(20)
+
+
 def main() -> None:
     f32 = struct.pack("<6f", *range(6))
     seeds = {
@@ -187,6 +196,7 @@ def main() -> None:
         "safetensors/scalar": safetensors({"a": ("F16", [], bytes(2)), "b": ("I64", [0, 3], b"")}),
         "gguf/gpt2": gguf("gpt2"),
         "gguf/llama": gguf("llama"),
+        "packed_file/one": packed_file(),
         "tokenizer/bert": bert(),
         "tokenizer/byte_level": byte_level(),
         "tokenizer/unigram": unigram(),

@@ -121,6 +121,17 @@ TEST(ModelSourceTest, BadOnesAreExplained) {
   }
 }
 
+TEST(PackedCacheTest, IsOffBesideTheModelOrAFolder) {
+  EXPECT_EQ(ParsePackedCache("off").value(), std::nullopt);
+  EXPECT_EQ(ParsePackedCache("beside").value(), "");
+  EXPECT_EQ(ParsePackedCache("/var/cache/attendant").value(), "/var/cache/attendant");
+  EXPECT_EQ(ParsePackedCache("./cache").value(), "./cache");
+  for (const char* text : {"", "besides", "true", "."}) {
+    EXPECT_THAT(ParsePackedCache(text), StatusIs(absl::StatusCode::kInvalidArgument,
+                                                 HasSubstr("expected off, beside, or a folder")));
+  }
+}
+
 TEST(BytesTest, UnitsAndFractions) {
   EXPECT_THAT(ParseBytes("65536").value(), 65536);
   EXPECT_THAT(ParseBytes("512MiB").value(), int64_t{512} << 20);

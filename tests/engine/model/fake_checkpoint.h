@@ -47,6 +47,7 @@ class FakeCheckpoint final : public Checkpoint {
   absl::Status ReadTensor(absl::string_view name, absl::Span<const int64_t> shape,
                           absl::Span<float> output) const override;
   void Release(absl::string_view name) const override { released.emplace_back(name); }
+  std::string Fingerprint() const override { return "fake"; }
   int64_t size_bytes() const override { return 0; }
 
   // The tensors that were released, in order.

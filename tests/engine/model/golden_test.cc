@@ -2,6 +2,8 @@
 // engine computes against what transformers did. tests/goldens/README.md says how the cases were
 // made and derives the bounds.
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -15,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "engine/checkpoint/checkpoint.h"
+#include "engine/checkpoint/packed_cache.h"
 #include "engine/kernels/kernel_context.h"
 #include "engine/model/architecture.h"
 #include "engine/model/model_weights.h"
@@ -160,6 +163,10 @@ void ExpectWithin(const Stray& found, const Stray& bound) {
   EXPECT_LE(found.rms, bound.rms);
 }
 
+constexpr HeadKind kHeadKinds[] = {HeadKind::kMaskedLanguageModel,
+                                   HeadKind::kSequenceClassification,
+                                   HeadKind::kTokenClassification, HeadKind::kQuestionAnswering};
+
 class GoldenTest : public ::testing::TestWithParam<Golden> {
  protected:
   void SetUp() override {
@@ -168,14 +175,15 @@ class GoldenTest : public ::testing::TestWithParam<Golden> {
     ASSERT_FALSE(expected_->Inputs().empty());
   }
 
-  std::unique_ptr<Transformer> Load(DataType dtype, bool as_stored = false) {
+  std::unique_ptr<Transformer> Load(DataType dtype, bool as_stored = false,
+                                    PackedCache* cache = nullptr) {
     auto model = Transformer::Load(*checkpoint_,
                                    {.dtype = dtype,
                                     .as_stored = as_stored,
                                     .max_batch_tokens = 256,
                                     .max_logit_rows = 256,
                                     .strict_kernels = true},
-                                   Context());
+                                   Context(), nullptr, cache);
     CHECK_OK(model.status());
     return *std::move(model);
   }
@@ -236,6 +244,7 @@ class GoldenTest : public ::testing::TestWithParam<Golden> {
     return ModelRunner::Run(model, expected_->Ids(TopIds(model, input)),
                             expected_->Ids(input + ".token_type_ids"), SourceIds(model, input));
   }
+  std::vector<std::vector<float>> RunAll(Transformer& model, const std::string& input);
   ModelStray MeasureModel(DataType dtype, bool as_stored = false) {
     const auto model = Load(dtype, as_stored);
     ModelStray worst;
@@ -250,8 +259,7 @@ class GoldenTest : public ::testing::TestWithParam<Golden> {
                        expected_->Values(input + ".encoder_hidden_states")),
                worst.encoder_hidden_states);
       }
-      for (const HeadKind kind : {HeadKind::kMaskedLanguageModel, HeadKind::kSequenceClassification,
-                                  HeadKind::kTokenClassification, HeadKind::kQuestionAnswering}) {
+      for (const HeadKind kind : kHeadKinds) {
         if (!model->has_head(kind)) continue;
         Worsen(Measure(HeadLogits(*model, kind, output.hidden_states.back()),
                        expected_->Values(input + ".logits")),
@@ -307,6 +315,46 @@ TEST_P(GoldenTest, HiddenStatesAndLogitsInInt8) {
 TEST_P(GoldenTest, HiddenStatesAndLogitsAsStored) {
   if (!QuantizedType(*checkpoint_)) return;
   ExpectWithinReference(MeasureModel(DataType::kBFloat16, /*as_stored=*/true), 2 * 5);
+}
+
+// Of one input, everything that the model computes.
+std::vector<std::vector<float>> GoldenTest::RunAll(Transformer& model, const std::string& input) {
+  const ModelRunner::Output output = Run(model, input);
+  std::vector<std::vector<float>> all = {AllStates(model, output), output.logits};
+  for (const HeadKind kind : kHeadKinds) {
+    if (model.has_head(kind)) all.push_back(HeadLogits(model, kind, output.hidden_states.back()));
+  }
+  return all;
+}
+
+TEST_P(GoldenTest, FromThePackedCacheItIsTheSameModel) {
+  struct Type {
+    DataType dtype;
+    bool as_stored = false;
+  };
+  std::vector<Type> types = {
+      {DataType::kFloat32}, {DataType::kBFloat16}, {DataType::kInt8}, {DataType::kInt4}};
+  if (QuantizedType(*checkpoint_)) types.push_back({DataType::kBFloat16, /*as_stored=*/true});
+  const fs::path path =
+      fs::temp_directory_path() / absl::StrCat("golden_", getpid(), "_", GetParam().name);
+  const std::string input = expected_->Inputs().back();
+  for (const Type& type : types) {
+    SCOPED_TRACE(absl::StrCat(DataTypeName(type.dtype), type.as_stored ? ", as stored" : ""));
+    const PackedFile::Origin origin = {
+        {"type", absl::StrCat(DataTypeName(type.dtype), " ", type.as_stored)}};
+    PackedCache empty(path, origin);
+    const auto packed = Load(type.dtype, type.as_stored, &empty);
+    ASSERT_FALSE(empty.has_matrices());
+    empty.Finish();
+    PackedCache full(path, origin);
+    ASSERT_TRUE(full.has_matrices());
+    const auto taken = Load(type.dtype, type.as_stored, &full);
+    EXPECT_TRUE(full.has_matrices());
+    EXPECT_EQ(taken->weight_bytes(), packed->weight_bytes());
+    EXPECT_EQ(taken->num_parameters(), packed->num_parameters());
+    EXPECT_EQ(RunAll(*taken, input), RunAll(*packed, input));
+  }
+  fs::remove(path);
 }
 
 TEST_P(GoldenTest, GreedyTokensInFloat) {

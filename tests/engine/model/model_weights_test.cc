@@ -1,11 +1,16 @@
 #include "engine/model/model_weights.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <filesystem>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "absl/log/check.h"
+#include "absl/strings/match.h"
+#include "engine/checkpoint/packed_cache.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/engine/model/fake_checkpoint.h"
@@ -15,6 +20,7 @@
 namespace attendant::engine {
 namespace {
 
+namespace fs = std::filesystem;
 using ::attendant::testing::StatusIs;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
@@ -260,6 +266,110 @@ TEST(ModelWeightsTest, AConfigThatLiesAboutSizesCostsNoMemory) {
   bert = TinyBert();
   bert.SetConfig("num_hidden_layers", "1024");
   EXPECT_THAT(Load(bert), StatusIs(kInvalid, HasSubstr("encoder.layer.3.")));
+}
+
+// A file for packed weights, removed behind the test.
+class PackedCacheTest : public ::testing::Test {
+ protected:
+  ~PackedCacheTest() override { fs::remove(path_); }
+
+  std::unique_ptr<Transformer> LoadWith(const FakeCheckpoint& checkpoint, PackedCache& cache) {
+    auto model =
+        Transformer::Load(checkpoint, {.max_batch_tokens = 64}, Context(), nullptr, &cache);
+    CHECK_OK(model.status());
+    return *std::move(model);
+  }
+  static std::vector<float> LogitsOf(Transformer& model) {
+    return ModelRunner::Run(model, {5, 60, 0, 7, 7, 33, 21}, {},
+                            model.encoder() == nullptr ? std::vector<int32_t>{}
+                                                       : std::vector<int32_t>{7, 33, 21, 1})
+        .logits;
+  }
+  // What a model packed from `checkpoint` keeps.
+  std::vector<PackedFile::NamedMatrix> Kept(const FakeCheckpoint& checkpoint) {
+    PackedCache cache(path_, origin_);
+    LoadWith(checkpoint, cache);
+    cache.Finish();
+    std::vector<PackedFile::NamedMatrix> matrices;
+    const auto file = PackedFile::Open(path_);
+    CHECK_OK(file.status());
+    for (size_t i = 0; i < file->num_matrices(); ++i) matrices.push_back(*file->Read(i));
+    fs::remove(path_);
+    return matrices;
+  }
+
+  const std::string path_ =
+      fs::temp_directory_path() / ("model_weights_test_" + std::to_string(getpid()) + ".packed");
+  const PackedFile::Origin origin_ = {{"checkpoint", "fake"}};
+};
+
+TEST_F(PackedCacheTest, WhatIsInItIsNotReadFromTheCheckpoint) {
+  for (const FakeCheckpoint& checkpoint :
+       {TinyBert(), TinyGpt2(), TinyLlama(), TinyT5(), TinyTransformer()}) {
+    fs::remove(path_);
+    PackedCache empty(path_, origin_);
+    const auto packed = LoadWith(checkpoint, empty);
+    empty.Finish();
+
+    checkpoint.released.clear();
+    PackedCache full(path_, origin_);
+    const auto taken = LoadWith(checkpoint, full);
+    EXPECT_TRUE(full.has_matrices());
+    EXPECT_EQ(LogitsOf(*taken), LogitsOf(*packed));
+    for (const std::string& name : checkpoint.released) {
+      const bool is_small =
+          checkpoint.TensorShape(name)->size() == 1 || absl::StrContains(name, "relative");
+      EXPECT_TRUE(is_small) << name;
+    }
+  }
+}
+
+// With every checksum right, so that only the model can tell.
+TEST_F(PackedCacheTest, MatricesThatTheModelWouldNotPackAreRefused) {
+  for (const FakeCheckpoint& checkpoint : {TinyLlama(), TinyT5()}) {
+    const std::vector<PackedFile::NamedMatrix> good = Kept(checkpoint);
+    const auto expected = LogitsOf(**Load(checkpoint));
+    ASSERT_GT(good.size(), 4u);
+    const auto expect_refused = [&](const std::vector<PackedFile::NamedMatrix>& bad) {
+      ASSERT_OK(PackedFile::Write(path_, origin_, bad));
+      PackedCache cache(path_, origin_);
+      ASSERT_TRUE(cache.has_matrices());
+      const auto model = LoadWith(checkpoint, cache);
+      EXPECT_FALSE(cache.has_matrices());
+      EXPECT_EQ(LogitsOf(*model), expected);
+      cache.Finish();
+      PackedCache again(path_, origin_);
+      EXPECT_EQ(LogitsOf(*LoadWith(checkpoint, again)), expected);
+      EXPECT_TRUE(again.has_matrices());
+    };
+    for (const size_t index : {size_t{0}, size_t{2}, good.size() - 1}) {
+      SCOPED_TRACE(good[index].name);
+      auto bad = good;
+      bad[index].name += "x";
+      expect_refused(bad);
+      bad = good;
+      bad[index].matrix.layout += "x";
+      expect_refused(bad);
+      bad = good;
+      bad[index].matrix.bytes = PackedBytes(AlignedBuffer(64));
+      expect_refused(bad);
+      bad = good;
+      bad.erase(bad.begin() + static_cast<int64_t>(index));
+      expect_refused(bad);
+    }
+    expect_refused({});
+  }
+}
+
+TEST_F(PackedCacheTest, AMalformedCheckpointIsToldAsWithoutIt) {
+  FakeCheckpoint llama = TinyLlama();
+  PackedCache empty(path_, origin_);
+  LoadWith(llama, empty);
+  empty.Finish();
+  llama.tensors["model.norm.weight"].values[0] = std::numeric_limits<float>::quiet_NaN();
+  PackedCache full(path_, origin_);
+  EXPECT_THAT(Transformer::Load(llama, {.max_batch_tokens = 64}, Context(), nullptr, &full),
+              StatusIs(kInvalid, HasSubstr("model.norm.weight")));
 }
 
 std::vector<std::string> HeadsOf(const FakeCheckpoint& checkpoint) {
