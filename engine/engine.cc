@@ -86,6 +86,16 @@ absl::StatusOr<TokenizedText> TokenizeText(const LoadedModel& model, const std::
   return result;
 }
 
+// The types of the kernels that a model needs.
+std::vector<DataType> KernelTypes(const ModelSource& source, const Checkpoint& checkpoint) {
+  std::vector<DataType> types = {source.dtype.value_or(DefaultDataType())};
+  types.push_back(ActivationType(types.front()));
+  if (!source.dtype && QuantizedType(checkpoint)) {
+    types.insert(types.end(), {DataType::kInt8, DataType::kInt4});
+  }
+  return types;
+}
+
 // What can only go wrong by a defect, or for want of memory, ends one request.
 template <typename Function>
 auto WithoutExceptions(Function function) -> decltype(function()) {
@@ -183,6 +193,8 @@ class Engine::Impl {
   void RunEngineThread(const std::function<void(const StepReport&)>& on_step);
   void RunLoad(Load& load, KernelContext& context);
   absl::Status RunLoadChecked(Load& load, KernelContext& context);
+  // Of the types that were not tested yet.
+  absl::Status TestKernels(const std::vector<DataType>& types, KernelContext& context);
   void RunInbox();
   bool Round();
   absl::Status LoadReserved(const ModelSource& source, std::function<void(double)> progress);
@@ -214,6 +226,7 @@ class Engine::Impl {
 
   // The engine's thread's alone.
   StepLoop* loop_ = nullptr;
+  KernelContext* context_ = nullptr;
   std::set<DataType> tested_types_;
 
   TaskPool pool_;
@@ -228,8 +241,8 @@ void Engine::Impl::RunEngineThread(const std::function<void(const StepReport&)>&
   KernelContext context(num_threads_, options_.pin_threads);
   StepLoop loop(context, on_step);
   loop_ = &loop;
-  start_status_ = RunKernelSelfTest(context, DataType::kFloat32);
-  tested_types_.insert(DataType::kFloat32);
+  context_ = &context;
+  start_status_ = TestKernels({DataType::kFloat32}, context);
   started_.Notify();
 
   while (true) {
@@ -286,16 +299,7 @@ void Engine::Impl::RunLoad(Load& load, KernelContext& context) {
 // Packing needs the thread that owns the kernels. It comes in slices, a tensor each, and between
 // those the loop makes a round for the models that are loaded already.
 absl::Status Engine::Impl::RunLoadChecked(Load& load, KernelContext& context) {
-  std::vector<DataType> types = {load.source.dtype.value_or(DefaultDataType())};
-  types.push_back(ActivationType(types.front()));
-  if (!load.source.dtype && QuantizedType(load.checkpoint)) {
-    types.insert(types.end(), {DataType::kInt8, DataType::kInt4});
-  }
-  for (const DataType type : types) {
-    if (tested_types_.contains(type)) continue;
-    RETURN_IF_ERROR(RunKernelSelfTest(context, type));
-    tested_types_.insert(type);
-  }
+  RETURN_IF_ERROR(TestKernels(KernelTypes(load.source, load.checkpoint), context));
   const auto between_tensors = [&](double fraction) {
     if (load.progress != nullptr) load.progress(fraction);
     RunInbox();
@@ -305,6 +309,16 @@ absl::Status Engine::Impl::RunLoadChecked(Load& load, KernelContext& context) {
                    ModelRunner::Load(load.source, load.checkpoint, options_, context, load.model,
                                      between_tensors, load.cache));
   loop_->AddModel(std::move(runner));
+  return absl::OkStatus();
+}
+
+absl::Status Engine::Impl::TestKernels(const std::vector<DataType>& types,
+                                       KernelContext& context) {
+  for (const DataType type : types) {
+    if (tested_types_.contains(type)) continue;
+    RETURN_IF_ERROR(RunKernelSelfTest(context, type));
+    tested_types_.insert(type);
+  }
   return absl::OkStatus();
 }
 
@@ -348,6 +362,10 @@ absl::Status Engine::Impl::LoadModel(const ModelSource& source,
 absl::Status Engine::Impl::LoadReserved(const ModelSource& source,
                                         std::function<void(double)> progress) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(source.path));
+  // While this thread reads the tokenizer. What fails is tested again, and told, by RunLoad.
+  Post([this, types = KernelTypes(source, *checkpoint)] {
+    WithoutExceptions([&] { return TestKernels(types, *context_); }).IgnoreError();
+  });
   auto model = std::make_shared<LoadedModel>();
   ASSIGN_OR_RETURN(model->tokenizer, ReadTokenizer(*checkpoint));
   ASSIGN_OR_RETURN(model->target_tokenizer, ReadTargetTokenizer(*checkpoint));
