@@ -193,6 +193,7 @@ class Widened : public Checkpoint {
   }
   void Release(absl::string_view name) const override { checkpoint_.Release(name); }
   int64_t size_bytes() const override { return checkpoint_.size_bytes(); }
+  std::string Fingerprint() const override { return checkpoint_.Fingerprint() + "/widened"; }
 
  private:
   const Checkpoint& checkpoint_;
