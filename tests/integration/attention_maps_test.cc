@@ -396,7 +396,9 @@ TEST_F(AttentionMapsTest, TwelveLayersOfTwelveHeadsAreStreamedInTheMemoryOfTwoLa
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(num_values, int64_t{12} * 12 * 512 * 512);
   EXPECT_LE(largest, int64_t{1} << 20);
-  if (kMemoryIsMeasured) EXPECT_LE(program.PeakBytes() - before, 2 * kLayerBytes);
+  if (kMemoryIsMeasured) {
+    EXPECT_LE(program.PeakBytes() - before, 2 * kLayerBytes);
+  }
 }
 
 TEST_F(AttentionMapsTest, ASlowReaderHoldsBackItsOwnMaps) {

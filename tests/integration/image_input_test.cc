@@ -182,7 +182,9 @@ TEST_F(ImageServingTest, AFloodOfBombsLeavesTheServerAsItWas) {
     EXPECT_EQ(Encode(Images(bombs)).error_code(), StatusCode::INVALID_ARGUMENT);
   }
   const double growth = Metric("process_resident_memory_bytes") - before;
-  if (kMemoryIsMeasured) EXPECT_LT(growth, 200e6);
+  if (kMemoryIsMeasured) {
+    EXPECT_LT(growth, 200e6);
+  }
   EXPECT_EQ(VectorOf(File("rgb_8.png")).size(), 36 * sizeof(float));
   EXPECT_EQ(Vector("ab").size(), 40);
 }
