@@ -312,8 +312,7 @@ absl::Status Engine::Impl::RunLoadChecked(Load& load, KernelContext& context) {
   return absl::OkStatus();
 }
 
-absl::Status Engine::Impl::TestKernels(const std::vector<DataType>& types,
-                                       KernelContext& context) {
+absl::Status Engine::Impl::TestKernels(const std::vector<DataType>& types, KernelContext& context) {
   for (const DataType type : types) {
     if (tested_types_.contains(type)) continue;
     RETURN_IF_ERROR(RunKernelSelfTest(context, type));
