@@ -14,7 +14,7 @@
 namespace attendant::engine {
 
 // Weights in 8 bits with one scale for each output, the greatest magnitude / 127: coarser than
-// QuantizedWeights, and several times as fast for many rows, since nothing is done between the
+// QuantizedWeights, and faster for many rows, since nothing is done between the
 // first product of a sum and the last.
 //
 // Panels of 64 outputs, in which four neighbouring inputs of each output lie together,

@@ -39,7 +39,7 @@ struct LinearOptions {
   DataType dtype = DataType::kFloat32;
 
   // Of kInt8 only: one scale for each output instead, and for each row of activations
-  // (channel_weights.h). Coarser, and several times as fast for many rows.
+  // (channel_weights.h). Coarser, and faster for many rows.
   bool scale_per_output = false;
 
   // Applied to the sum, bias included.

@@ -12,7 +12,6 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <type_traits>
 #include <utility>
 
 #include "absl/log/check.h"
@@ -26,7 +25,6 @@
 #define HWY_TARGET_INCLUDE "engine/kernels/quantized_weights.cc"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 // After foreach_target.h.
-#include "engine/kernels/activation-inl.h"
 #include "engine/kernels/simd-inl.h"
 #include "engine/kernels/unroll-inl.h"
 #include "hwy/cache_control.h"
@@ -227,44 +225,6 @@ HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t beg
   }
 }
 
-// sums [rows, num_features] are finished, and go to y from `row` and `feature` on.
-template <Activation kActivation>
-HWY_NOINLINE void Finish(const Epilogue& epilogue, const float* sums, int64_t num_features,
-                         int64_t sums_stride, int64_t rows, int64_t row, int64_t feature,
-                         const Matrix& y) {
-  for (int64_t r = 0; r < rows; ++r, sums += sums_stride) {
-    float* out = y.row(row + r) + feature;
-    ForEachVector(num_features, [&](size_t i, size_t count) HWY_ATTR {
-      FloatVec v = hn::LoadU(Floats(), sums + i);
-      if (epilogue.bias != nullptr)
-        v = hn::Add(v, hn::LoadU(Floats(), epilogue.bias + feature + i));
-      v = Activate<kActivation>(v);
-      if (epilogue.add) v = hn::Add(v, LoadFloats(out + i, count));
-      StoreFloats(v, out + i, count);
-    });
-  }
-}
-
-HWY_NOINLINE void Finish(const Epilogue& epilogue, const float* sums, int64_t num_features,
-                         int64_t sums_stride, int64_t rows, int64_t row, int64_t feature,
-                         const Matrix& y) {
-  const auto finish = [&](auto activation) HWY_ATTR {
-    Finish<activation.value>(epilogue, sums, num_features, sums_stride, rows, row, feature, y);
-  };
-  switch (epilogue.activation) {
-    case Activation::kNone:
-      return finish(std::integral_constant<Activation, Activation::kNone>());
-    case Activation::kRelu:
-      return finish(std::integral_constant<Activation, Activation::kRelu>());
-    case Activation::kGeluErf:
-      return finish(std::integral_constant<Activation, Activation::kGeluErf>());
-    case Activation::kGeluTanh:
-      return finish(std::integral_constant<Activation, Activation::kGeluTanh>());
-    case Activation::kSilu:
-      return finish(std::integral_constant<Activation, Activation::kSilu>());
-  }
-}
-
 template <int kBits, bool kHasMinimums, int kPanels>
 void MultiplyTiles(const Product& p, int64_t panel, float* HWY_RESTRICT sums) {
   constexpr int64_t kWidth = kPanels * kPanel;
@@ -290,7 +250,8 @@ void MultiplyTiles(const Product& p, int64_t panel, float* HWY_RESTRICT sums) {
         Tile<kBits, kHasMinimums, 1, kPanels>(p, row + r, panel, group, end, sums + r * kWidth);
       }
     }
-    Finish(p.epilogue, sums, std::min(kWidth, p.y.cols - feature), kWidth, rows, row, feature, p.y);
+    ApplyEpilogue(p.epilogue, sums, kWidth, feature,
+                  p.y.Rows(row, rows).Cols(feature, std::min(kWidth, p.y.cols - feature)));
   }
 }
 
