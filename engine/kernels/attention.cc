@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <type_traits>
 
 #include "absl/log/check.h"
@@ -11,6 +12,7 @@
 #include "engine/kernels/block_product.h"
 #include "engine/kernels/parallel.h"
 #include "engine/kernels/softmax.h"
+#include "engine/kernels/tile_product.h"
 
 // Two ways, by the number of queries that share a key:
 //
@@ -201,6 +203,7 @@ class BlockedAttention {
   BlockedAttention(KernelContext& context, const Call& call) : context_(context), call_(call) {
     head_dim_ = call.options.head_dim;
     depth_ = RoundUp(head_dim_, std::is_same_v<T, float> ? 1 : 2);
+    in_tiles_ = !std::is_same_v<T, float> && head_dim_ % 32 == 0 && HasTiles();
     values_per_key_ = call.options.num_key_value_heads * (depth_ + head_dim_);
   }
 
@@ -208,7 +211,7 @@ class BlockedAttention {
   // multiply T; it can always multiply floats.
   template <typename Wanted>
   bool Run(const Wanted& wanted) {
-    if (!MakeProducts(wanted)) return false;
+    if (!in_tiles_ && !MakeProducts(wanted)) return false;
     const int64_t num_sequences = call_.sequences.size();
     for (int64_t first = 0; first < num_sequences;) {
       int64_t end = first, padded_keys = 0, count = 0;
@@ -454,6 +457,8 @@ class BlockedAttention {
 
     const KeyRange visible = call_.Visible(sequence, first_query, num_queries);
     const RunningSoftmax state{scratch.largest, scratch.sum, scratch.values, head_dim_};
+    std::optional<TileScope> tiles;
+    if (in_tiles_) tiles.emplace();
     ForEachBlock(plan, visible, [&](int64_t block, int64_t width) {
       SetRanges(plan, sequence, first_query, num_queries, block, width, scratch.ranges);
       MultiplyKeys(plan, key_head, block, width, num_queries, scratch);
@@ -474,7 +479,7 @@ class BlockedAttention {
     if (call_.weights != nullptr) {
       WriteWeights(plan, sequence, head, first_query, num_queries, visible, scratch);
     }
-    if constexpr (!std::is_same_v<T, float>) BlockProduct::Release();
+    if (!std::is_same_v<T, float> && !in_tiles_) BlockProduct::Release();
   }
 
   template <typename Body>
@@ -506,6 +511,17 @@ class BlockedAttention {
   void MultiplyKeys(const PackedSequence& plan, int64_t key_head, int64_t block, int64_t width,
                     int64_t num_queries, const BlockScratch<T>& scratch) const {
     const T* keys = PackedKeys(plan, key_head, block);
+    if constexpr (!std::is_same_v<T, float>) {
+      if (in_tiles_) {
+        return MultiplyTiles({.rows = RoundUp(num_queries, kQueryStep),
+                              .columns = width,
+                              .depth = depth_,
+                              .x_stride = depth_,
+                              .sums_stride = kKeyBlock,
+                              .weights_width = width},
+                             scratch.queries, keys, scratch.scores);
+      }
+    }
     if (const Products& made = ProductsFor(num_queries, width); made.keys != nullptr) {
       made.keys->Run(scratch.queries, keys, scratch.scores, scratch.product);
     } else if constexpr (std::is_same_v<T, float>) {
@@ -518,6 +534,18 @@ class BlockedAttention {
   void MultiplyValues(const PackedSequence& plan, int64_t key_head, int64_t block, int64_t width,
                       int64_t num_queries, const BlockScratch<T>& scratch) const {
     const T* values = PackedValues(plan, key_head, block);
+    if constexpr (!std::is_same_v<T, float>) {
+      if (in_tiles_) {
+        return MultiplyTiles({.rows = RoundUp(num_queries, kQueryStep),
+                              .columns = head_dim_,
+                              .depth = width,
+                              .x_stride = kKeyBlock,
+                              .sums_stride = head_dim_,
+                              .weights_width = head_dim_,
+                              .add = true},
+                             scratch.weights, values, scratch.values);
+      }
+    }
     if (const Products& made = ProductsFor(num_queries, width); made.values != nullptr) {
       made.values->Run(scratch.weights, values, scratch.values, scratch.product);
     } else if constexpr (std::is_same_v<T, float>) {
@@ -554,6 +582,7 @@ class BlockedAttention {
   int64_t head_dim_;
   int64_t depth_;           // head_dim, padded to what products want
   int64_t values_per_key_;  // packed, over all key heads
+  bool in_tiles_ = false;   // products are our own, in matrix registers
   Products products_[kQueryBlock / kQueryStep][kKeyBlock / kWidthStep];
   size_t product_bytes_ = 0;
   PackedSequence* plans_ = nullptr;

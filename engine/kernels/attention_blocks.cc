@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/kernels/attention_blocks.cc"
@@ -229,23 +230,18 @@ HWY_INLINE float Largest(const float* x, int64_t size) {
   return hn::ReduceMax(d, largest);
 }
 
-// weights = exp(scores - shift), shift >= scores; returns their sum.
-HWY_INLINE float ExpAndSum(const float* scores, int64_t size, float shift, float* weights) {
-  const Floats d;
-  const FloatVec s = hn::Set(d, shift);
-  FloatVec sum = hn::Zero(d);
-  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
-    FloatVec e = ExpOfNegative(hn::Sub(LoadFloats(scores + i, count), s));
-    if (count < hn::Lanes(d)) e = hn::IfThenElseZero(hn::FirstN(d, count), e);
-    sum = hn::Add(sum, e);
-    StoreFloats(e, weights + i, count);
-  });
-  return hn::ReduceSum(d, sum);
-}
-
-// 2^x for x <= 0 within 1.02e-4 of itself, and 1 for 0; at least 2^-126; NaN for NaN.
+// 2^x for x <= 0 within 1.02e-4 of itself, and 1 for 0; at most 2^-126 below that; NaN for NaN.
 HWY_INLINE FloatVec RoughExp2(FloatVec x) {
   const Floats d;
+#if HWY_TARGET <= HWY_AVX3
+  // x less its floor; the other instruction takes the floor by itself.
+  constexpr int kFloor = 0x09;
+  const FloatVec f{_mm512_reduce_ps(x.raw, kFloor)};
+  FloatVec p = hn::MulAdd(hn::Set(d, 0.0770671974f), f, hn::Set(d, 0.227644822f));
+  p = hn::MulAdd(p, f, hn::Set(d, 0.695116825f));
+  p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
+  return FloatVec{_mm512_scalef_ps(p.raw, x.raw)};
+#else
   const hn::Rebind<uint32_t, Floats> du;
   // A sum with it has the nearest integer, plus the bias of exponents, in its lowest bits.
   const FloatVec shifter = hn::Set(d, 0x1.8p23f + 127.0f);
@@ -257,14 +253,20 @@ HWY_INLINE FloatVec RoughExp2(FloatVec x) {
   p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
   const auto power = hn::ShiftLeft<23>(hn::BitCast(du, shifted));
   return hn::Mul(p, hn::BitCast(d, power));
+#endif
 }
 
-HWY_INLINE float ExpAndSum(const float* scores, int64_t size, float shift, uint16_t* weights) {
+// weights = exp(scores - shift), shift >= scores; returns their sum.
+template <typename T>
+HWY_INLINE float ExpAndSum(const float* scores, int64_t size, float shift, T* weights) {
   const Floats d;
   const size_t lanes = hn::Lanes(d);
-  const FloatVec log2_e = hn::Set(d, 1.44269504f), s = hn::Set(d, shift);
-  const auto exp = [&](FloatVec score)
-                       HWY_ATTR { return RoughExp2(hn::Mul(hn::Sub(score, s), log2_e)); };
+  const FloatVec s = hn::Set(d, shift), log2_e = hn::Set(d, 1.44269504f);
+  const auto exp = [&](FloatVec score) HWY_ATTR {
+    const FloatVec x = hn::Sub(score, s);
+    if constexpr (std::is_same_v<T, float>) return ExpOfNegative(x);
+    return RoughExp2(hn::Mul(x, log2_e));
+  };
   FloatVec sum0 = hn::Zero(d), sum1 = hn::Zero(d);
   const auto step = [&](size_t i, FloatVec& sum) HWY_ATTR {
     const FloatVec e = exp(hn::LoadU(d, scores + i));
@@ -314,8 +316,8 @@ HWY_INLINE void Update(float* scores, int64_t stride, int64_t width, int64_t num
       continue;
     }
     const float sum = ExpAndSum(s + begin, end - begin, largest, w + begin);
-    std::memset(w, 0, begin * sizeof(T));
-    std::memset(w + end, 0, (width - end) * sizeof(T));
+    if (begin > 0) std::memset(w, 0, begin * sizeof(T));
+    if (end < width) std::memset(w + end, 0, (width - end) * sizeof(T));
     if (largest != old_largest && state.sum[row] != 0.0f) {
       const float correction = std::exp(old_largest - largest);
       float* values = state.values + row * state.head_dim;

@@ -43,6 +43,18 @@ void MultiplyTiles(const uint8_t* x, int64_t x_stride, int64_t rows, int64_t dep
 void MultiplyTiles(const uint16_t* x, int64_t x_stride, int64_t rows, int64_t depth,
                    const uint16_t* weights, const uint16_t* next, float* sums);
 
+// A product of bfloat16 of any shape that registers divide.
+struct TileBlock {
+  int64_t rows = 0;                       // a multiple of 16
+  int64_t columns = 0;                    // a multiple of 32
+  int64_t depth = 0;                      // a multiple of 32
+  int64_t x_stride = 0, sums_stride = 0;  // values from one row to the next
+  int64_t weights_width = 0;              // values of a whole row of weights, at least `columns`
+  bool add = false;                       // to what is in sums
+};
+// sums [rows, columns] = x [rows, depth] W, or added to them; weights [depth / 2][width][2].
+void MultiplyTiles(const TileBlock& block, const uint16_t* x, const uint16_t* weights, float* sums);
+
 // body(thread, row, count, panel, next_panel) for each block of rows and each panel, once: rows
 // [row, row + count), and which panel the thread will take next, or -1. A product takes
 // `panel_bytes` of weights for each panel. in_tiles: matrix registers are set up meanwhile.
