@@ -159,7 +159,7 @@ absl::StatusOr<std::string> Client::Generate(absl::string_view prompt,
   request.set_model(std::string(model));
   request.set_text(std::string(prompt));
   std::string text;
-  const absl::Status status = Generate(request, [&text](const v1::GenerateResponse& response) {
+  absl::Status status = Generate(request, [&text](const v1::GenerateResponse& response) {
     if (response.chunk().sequence() == 0) text += response.chunk().text();
     return true;
   });
@@ -176,7 +176,7 @@ absl::Status Client::Attend(const v1::AttendRequest& request,
 absl::StatusOr<Attention> Client::Attend(const v1::AttendRequest& request) const {
   AttentionBlocks blocks(request);
   absl::Status fit;
-  const absl::Status status = Attend(request, [&](const v1::AttendResponse& response) {
+  absl::Status status = Attend(request, [&](const v1::AttendResponse& response) {
     fit = blocks.Add(response);
     return fit.ok();
   });

@@ -1,5 +1,7 @@
 #include "engine/engine.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <atomic>
 #include <deque>
@@ -396,6 +398,8 @@ absl::Status Engine::Impl::LoadReserved(const ModelSource& source,
     models_[source.name] = std::move(model);
   }
   if (cache != nullptr) cache->Finish();
+  // What was read to be packed, and is freed now, goes back to the system.
+  malloc_trim(0);
   return absl::OkStatus();
 }
 

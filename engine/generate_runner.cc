@@ -240,12 +240,16 @@ void GenerateRunner::ReadRow(Outcome& outcome, int64_t token, absl::Span<float> 
   absl::StatusOr<SampledToken> read;
   if (is_prompt) {
     read = ScoreToken(logits, sequence.tokens[token + 1], num_top);
-    if (read.ok()) outcome.prompt.push_back(*std::move(read));
   } else {
     read = sequence.sampler.Sample(sequence.tokens, logits, num_top);
-    if (read.ok()) outcome.token = *std::move(read);
   }
-  if (!read.ok()) outcome.status = read.status();
+  if (!read.ok()) {
+    outcome.status = read.status();
+  } else if (is_prompt) {
+    outcome.prompt.push_back(*std::move(read));
+  } else {
+    outcome.token = *std::move(read);
+  }
 }
 
 // What the reference searches by: the processed logarithms of the softmax.

@@ -131,7 +131,7 @@ absl::StatusOr<FloatTensor> ParseJsonArray(absl::string_view content, absl::stri
       google::protobuf::util::JsonStringToMessage({content.data(), content.size()}, &value);
   if (!parsed.ok()) return Malformed(name, "is neither .npy nor JSON");
   FloatTensor tensor;
-  const absl::Status status = Flatten(value, 0, tensor, name);
+  absl::Status status = Flatten(value, 0, tensor, name);
   if (!status.ok()) return status;
   return tensor;
 }

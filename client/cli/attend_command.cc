@@ -110,10 +110,10 @@ absl::StatusOr<AttentionProblem> ProblemFromFlags() {
   if (has_files) {
     if (absl::GetFlag(FLAGS_layer))
       return absl::InvalidArgumentError("--layer works on random tensors only");
-    const absl::Status status = ReadTensors(problem);
+    absl::Status status = ReadTensors(problem);
     if (!status.ok()) return status;
   } else {
-    const absl::Status status = CheckSizes(heads);
+    absl::Status status = CheckSizes(heads);
     if (!status.ok()) return status;
     problem = RandomAttention(heads, absl::GetFlag(FLAGS_kv_heads).value_or(heads),
                               absl::GetFlag(FLAGS_length), absl::GetFlag(FLAGS_dim),
@@ -311,7 +311,7 @@ absl::StatusOr<v1::AttendRequest> ModelRequestFromFlags() {
   if (const std::string target = absl::GetFlag(FLAGS_target_text); !target.empty())
     model.set_target_text(target);
   if (const auto top_k = absl::GetFlag(FLAGS_top_k)) model.set_top_k(*top_k);
-  if (const absl::Status status = SetSelection(model); !status.ok()) return status;
+  if (absl::Status status = SetSelection(model); !status.ok()) return status;
   const auto truncation = TruncationFromFlags();
   if (!truncation.ok()) return truncation.status();
   if (*truncation) *model.mutable_truncation() = **truncation;

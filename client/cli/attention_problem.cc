@@ -141,7 +141,7 @@ absl::StatusOr<AttentionAnswer> SolveLayer(const AttentionProblem& problem) {
   const int64_t d = layer.w_q.shape[0] / layer.num_heads;
   const int64_t value_d = layer.w_v.shape[0] / layer.num_heads;
   const Sizes sizes = {layer.num_heads, layer.num_heads, length, length, d, value_d};
-  const absl::Status status = CheckMask(problem, sizes);
+  absl::Status status = CheckMask(problem, sizes);
   if (!status.ok()) return status;
   const Doubles x(problem.query.values.begin(), problem.query.values.end());
   const Doubles q = SwapRowsAndHeads(Project(x, layer.w_q, layer.b_q), length, sizes.heads, d);
@@ -226,7 +226,7 @@ absl::StatusOr<AttentionAnswer> Solve(const AttentionProblem& problem) {
     return Mismatch("value", problem.value, absl::StrCat("[", key[0], ", ", key[1], ", value_d]"));
   }
   const Sizes sizes = {query[0], key[0], query[1], key[1], query[2], value[2]};
-  const absl::Status status = CheckMask(problem, sizes);
+  absl::Status status = CheckMask(problem, sizes);
   if (!status.ok()) return status;
   const auto widen = [](const FloatTensor& tensor) {
     return Doubles(tensor.values.begin(), tensor.values.end());

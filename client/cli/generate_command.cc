@@ -194,12 +194,12 @@ absl::Status Run(const Arguments& arguments) {
   if (!client.ok()) return client.status();
   if (absl::GetFlag(FLAGS_json)) {
     return client->Generate(*request, [](const v1::GenerateResponse& response) {
-      std::cout << ToJson(response) << std::endl;
+      std::cout << ToJson(response) << '\n' << std::flush;
       return std::cout.good();
     });
   }
   StreamPrinter printer(request->num_sequences());
-  const absl::Status status = client->Generate(
+  absl::Status status = client->Generate(
       *request, [&](const v1::GenerateResponse& response) { return printer.Print(response); });
   printer.Finish();
   if (!status.ok()) return status;

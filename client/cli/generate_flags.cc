@@ -132,7 +132,7 @@ absl::StatusOr<v1::GenerateRequest> GenerateRequestFromFlags() {
   request.set_model(absl::GetFlag(FLAGS_model));
   SetSampling(*request.mutable_sampling());
   SetBeamSearch(request);
-  const absl::Status status = SetStopping(*request.mutable_stopping());
+  absl::Status status = SetStopping(*request.mutable_stopping());
   if (!status.ok()) return status;
   if (const std::string prefix = absl::GetFlag(FLAGS_decoder_prefix); !prefix.empty())
     request.mutable_decoder_prefix()->set_text(prefix);

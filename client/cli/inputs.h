@@ -81,7 +81,7 @@ absl::StatusOr<int64_t> ForEachCall(InputLines& lines, Request& request,
       if (!status.ok())
         return absl::Status(status.code(), absl::StrCat("input ", count, ": ", status.message()));
     }
-    const absl::Status status = call(first);
+    absl::Status status = call(first);
     if (!status.ok()) return status;
   }
   if (count == 0) return absl::InvalidArgumentError("there are no inputs: standard input is empty");

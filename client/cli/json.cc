@@ -27,12 +27,12 @@ void AppendAxis(const FloatTensor& tensor, size_t axis, const float*& value, std
     AppendNumber(*value++, text);
     return;
   }
-  text += "[";
+  text += '[';
   for (int64_t i = 0; i < tensor.shape[axis]; ++i) {
-    if (i > 0) text += ",";
+    if (i > 0) text += ',';
     AppendAxis(tensor, axis + 1, value, text);
   }
-  text += "]";
+  text += ']';
 }
 
 }  // namespace

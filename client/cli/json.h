@@ -25,7 +25,7 @@ template <typename Messages>
 std::string JsonList(const Messages& messages) {
   std::string text = "[";
   for (const auto& message : messages) {
-    if (text.size() > 1) text += ",";
+    if (text.size() > 1) text += ',';
     text += ToJson(message);
   }
   return text + "]";

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <iostream>
 #include <utility>
@@ -52,7 +53,7 @@ std::string Shaded(absl::string_view text, double level) {
   // The same from the palette of 256.
   static constexpr int kColors[] = {234, 17, 18, 24, 25, 31, 38, 74, 117, 153, 230};
   static constexpr int kLast = std::size(kColors) - 1;
-  const int index = static_cast<int>(std::clamp(level, 0.0, 1.0) * kLast + 0.5);
+  const int index = static_cast<int>(std::lround(std::clamp(level, 0.0, 1.0) * kLast));
   return Styled(absl::StrCat("48;5;", kColors[index], ";38;5;", 2 * index > kLast ? 16 : 255),
                 text);
 }
@@ -66,7 +67,7 @@ int TerminalWidth() {
 
 std::string Bar(double fraction, int width) {
   static constexpr const char* kEighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
-  const int eighths = static_cast<int>(std::clamp(fraction, 0.0, 1.0) * 8 * width + 0.5);
+  const int eighths = static_cast<int>(std::lround(std::clamp(fraction, 0.0, 1.0) * 8 * width));
   std::string bar;
   for (int i = 0; i < eighths / 8; ++i) bar += "█";
   return bar + kEighths[eighths % 8];

@@ -111,7 +111,7 @@ absl::StatusOr<std::string> TranslateSentence(const Client& client, v1::Generate
   const absl::Time deadline = absl::Now() + absl::GetFlag(FLAGS_deadline);
   while (true) {
     std::string text;
-    const absl::Status status = client.Generate(request, [&](const v1::GenerateResponse& response) {
+    absl::Status status = client.Generate(request, [&](const v1::GenerateResponse& response) {
       if (response.chunk().sequence() == 0) text += response.chunk().text();
       return true;
     });
@@ -157,7 +157,7 @@ class Translation {
 
   // Waits for all that is under way. INVALID_ARGUMENT if sentences failed.
   absl::Status Finish() {
-    const absl::Status status = WriteUntil(0);
+    absl::Status status = WriteUntil(0);
     progress_.Clear();
     if (!status.ok()) return status;
     std::cout << std::flush;

@@ -314,9 +314,10 @@ class Panels {
 
   void DrawPanel(const Canvas& canvas, size_t i) const {
     const size_t layer = i / picture_.heads.size(), head = i % picture_.heads.size();
+    const size_t row = i / columns_;
     const double x = kMargin + left_ + static_cast<double>(i % columns_) * (width_ + kGap);
     const double y = kMargin + kHeaderHeight + kNameHeight +
-                     static_cast<double>(i / columns_) * (height_ + kNameHeight + kGap);
+                     static_cast<double>(row) * (height_ + kNameHeight + kGap);
     canvas.DrawText(picture_.NameOf(layer, head), x, y - kNameHeight / 2 - 1, kNameSize, kInk,
                     Align::kLeft);
     if (backdrop_) {
@@ -350,8 +351,9 @@ class Panels {
     for (int i = 0; i < num_queries * num_keys; ++i) {
       if (map[i] < 0.005f) continue;
       const Rgb color = ColorOf(kLightRamp, LevelOf(map[i], largest_));
+      const auto query = i / num_keys;
       canvas.DrawText(absl::StrFormat("%.0f", 100 * map[i]), x + (i % num_keys + 0.5) * cell_,
-                      y + (static_cast<double>(i / num_keys) + 0.5) * cell_, 9.5,
+                      y + (static_cast<double>(query) + 0.5) * cell_, 9.5,
                       IsBright(color) ? kInk : kPaper, Align::kCenter);
     }
   }

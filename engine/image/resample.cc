@@ -49,10 +49,10 @@ double FilterWeight(Resampling filter, double x) {
       if (std::abs(x) >= 1) return 0;
       return Sinc(x) * (0.54 + 0.46 * std::cos(x * std::numbers::pi));
     case Resampling::kBicubic: {
-      constexpr double a = -0.5;
+      constexpr double kA = -0.5;
       x = std::abs(x);
-      if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-      if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
+      if (x < 1) return ((kA + 2) * x - (kA + 3)) * x * x + 1;
+      if (x < 2) return (((x - 5) * x + 8) * x - 4) * kA;
       return 0;
     }
     case Resampling::kLanczos:
@@ -95,8 +95,9 @@ Taps MakeTaps(int32_t in_size, int32_t out_size, int32_t begin, int32_t count, R
       taps.weights.push_back(1 << kWeightBits);
       continue;
     }
-    const int32_t first = std::max(0, static_cast<int32_t>(center - support + 0.5));
-    const int32_t last = std::min(in_size, static_cast<int32_t>(center + support + 0.5));
+    const int32_t first = std::max(0, static_cast<int32_t>(std::floor(center - support + 0.5)));
+    const int32_t last =
+        std::min(in_size, static_cast<int32_t>(std::floor(center + support + 0.5)));
     weights.clear();
     double sum = 0;
     for (int32_t at = first; at < last; ++at) {

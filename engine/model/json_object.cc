@@ -173,7 +173,7 @@ absl::StatusOr<std::map<std::string, std::string>> JsonObject::StringMap(
 std::string JsonObject::Text(absl::string_view key) const {
   const std::optional<element> value = fields_->Find(key);
   if (!value) return "";
-  const std::string text = simdjson::minify(*value);
+  std::string text = simdjson::minify(*value);
   if (text.size() <= kMaxShownBytes) return text;
   size_t end = kMaxShownBytes;
   while ((static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // no half characters

@@ -355,7 +355,7 @@ class MetaspacePreTokenizer : public PreTokenizer {
 
   absl::Status PreTokenize(PreTokenizedString& string) const override {
     std::vector<ByteRange> spaces;
-    RETURN_IF_ERROR(string.Rewrite([&](NormalizedString& piece) -> absl::Status {
+    const auto mark_spaces = [&](NormalizedString& piece) -> absl::Status {
       spaces.clear();
       for (size_t i = 0; i < piece.text.size(); ++i) {
         if (piece.text[i] == ' ')
@@ -366,7 +366,8 @@ class MetaspacePreTokenizer : public PreTokenizer {
                            (prepend_ == Prepend::kFirst && piece.original.begin == 0);
       if (prepend && !absl::StartsWith(piece.text, mark_)) piece.Prepend(mark_);
       return absl::OkStatus();
-    }));
+    };
+    RETURN_IF_ERROR(string.Rewrite(mark_spaces));
     if (!split_) return absl::OkStatus();
     return SplitAtMatches(string, SplitBehavior::kMergedWithNext, /*invert=*/false,
                           [&](absl::string_view text, std::vector<ByteRange>& matches) {

@@ -330,7 +330,7 @@ absl::StatusOr<std::unique_ptr<Normalizer>> AlbertNormalizer(const Config& confi
                      R"({"type":"Replace","pattern":{"String":"''"},"content":"\""})";
   if (!keep_accents) absl::StrAppend(&json, R"(,{"type":"NFKD"},{"type":"StripAccents"})");
   if (lowercase) absl::StrAppend(&json, R"(,{"type":"Lowercase"})");
-  json += "]";
+  json += ']';
   simdjson::dom::parser parser;
   simdjson::dom::element root;
   if (parser.parse(json).get(root) != simdjson::SUCCESS)

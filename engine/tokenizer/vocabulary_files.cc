@@ -232,10 +232,15 @@ absl::StatusOr<TokenizerParts> GgufParts(const GgufVocabulary& gguf) {
     }
     RETURN_IF_ERROR(vocabulary.Add(gguf.tokens[id], static_cast<int32_t>(id)));
   }
-  absl::StatusOr<TokenizerParts> parts = absl::UnimplementedError(
-      absl::StrCat("tokenizer.ggml.model \"", gguf.model, "\" is not supported"));
-  if (gguf.model == "gpt2") parts = GgufByteLevelParts(gguf, std::move(vocabulary));
-  if (gguf.model == "llama") parts = GgufSentencePieceParts(gguf, std::move(vocabulary));
+  absl::StatusOr<TokenizerParts> parts;
+  if (gguf.model == "gpt2") {
+    parts = GgufByteLevelParts(gguf, std::move(vocabulary));
+  } else if (gguf.model == "llama") {
+    parts = GgufSentencePieceParts(gguf, std::move(vocabulary));
+  } else {
+    parts = absl::UnimplementedError(
+        absl::StrCat("tokenizer.ggml.model \"", gguf.model, "\" is not supported"));
+  }
   if (parts.ok()) parts->added_tokens = GgufAddedTokens(gguf);
   return parts;
 }

@@ -98,8 +98,11 @@ void TokenizeReactor::OnInput(int index, absl::StatusOr<engine::TokenizedText> t
       std::any_of(input_status_.begin(), input_status_.end(), [](const auto& s) { return s.ok(); });
   RunReply([self = shared_from_this(), this, any_good] {
     absl::MutexLock lock(&mutex_);
-    Reply(any_good ? absl::StatusOr<v1::TokenizeResponse>(std::move(answer_))
-                   : WithField(input_status_.front(), "inputs[0]"));
+    if (any_good) {
+      Reply(std::move(answer_));
+    } else {
+      Reply(WithField(input_status_.front(), "inputs[0]"));
+    }
   });
 }
 
@@ -140,7 +143,11 @@ void DetokenizeReactor::OnInput(int index, absl::StatusOr<std::string> text) {
   if (--num_waiting_ > 0) return;
   RunReply([self = shared_from_this(), this] {
     absl::MutexLock lock(&mutex_);
-    Reply(status_.ok() ? absl::StatusOr<v1::DetokenizeResponse>(std::move(answer_)) : status_);
+    if (status_.ok()) {
+      Reply(std::move(answer_));
+    } else {
+      Reply(status_);
+    }
   });
 }
 

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
@@ -111,7 +112,12 @@ std::vector<double> EncodeFor(Engine& engine, absl::Duration duration) {
 }
 
 int Main(int argc, char** argv) {
-  const absl::Duration duration = absl::Seconds(argc > 1 ? std::atoi(argv[1]) : 20);
+  int seconds = 20;
+  if (argc > 1 && (!absl::SimpleAtoi(argv[1], &seconds) || seconds < 1)) {
+    std::fprintf(stderr, "usage: attention_maps_latency [SECONDS]\n");
+    return 2;
+  }
+  const absl::Duration duration = absl::Seconds(seconds);
   const std::filesystem::path folder =
       std::filesystem::temp_directory_path() / absl::StrCat("attention_maps_latency_", getpid());
   testing::WriteBert({.hidden_size = 768}, folder);

@@ -4,8 +4,9 @@
 //
 // Calls Encode of the only model there, one call after the other, each with inputs of the lengths
 // given: 32x128, or 4,17,512. Printed is how long a call takes (the median), and beside it how many
-// tokens a second that is, and "added_ms", the median of what a call takes beyond the time that
-// the server computes.
+// tokens a second that is; "added_ms", the median of what a call takes beyond the time that the
+// server computes; and "idle_ms", that of a call that computes nothing (GetModel), each after a
+// pause as long as that time: what gRPC and the machine take for any call that comes as seldom.
 
 #include <cstdint>
 #include <string>
@@ -14,6 +15,7 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "attendant/v1/inference.pb.h"
 #include "client/client.h"
 #include "tests/benchmarks/measurement.h"
@@ -37,19 +39,28 @@ int Main(const std::string& address, absl::string_view text) {
     request.add_inputs()->mutable_tokens()->mutable_ids()->Assign(ids.begin(), ids.end());
     num_tokens += lengths[i];
   }
-  std::vector<double> added;
+  std::vector<double> added, computed;
   const std::vector<double> values = Repeat(absl::GetFlag(FLAGS_seconds), [&] {
     const absl::Time start = absl::Now();
     const auto response = client->Encode(request);
     const double ms = absl::ToDoubleMilliseconds(absl::Now() - start);
     ExitUnlessOk(response.status());
     const auto& compute = response->timing().compute();
-    added.push_back(ms - compute.seconds() * 1e3 - compute.nanos() * 1e-6);
+    computed.push_back(static_cast<double>(compute.seconds()) * 1e3 + compute.nanos() * 1e-6);
+    added.push_back(ms - computed.back());
     return ms;
   });
-  PrintResult(
-      values, "ms",
-      {{"tokens_per_second", num_tokens / Median(values) * 1e3}, {"added_ms", Median(added)}});
+  const absl::Duration pause = absl::Milliseconds(Median(computed));
+  const std::vector<double> idle = Repeat(absl::GetFlag(FLAGS_seconds), [&] {
+    absl::SleepFor(pause);
+    const absl::Time start = absl::Now();
+    ExitUnlessOk(client->GetModel("").status());
+    return absl::ToDoubleMilliseconds(absl::Now() - start);
+  });
+  PrintResult(values, "ms",
+              {{"tokens_per_second", num_tokens / Median(values) * 1e3},
+               {"added_ms", Median(added)},
+               {"idle_ms", Median(idle)}});
   return 0;
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/log/globals.h"
+#include "absl/strings/numbers.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "engine/engine.h"
@@ -100,7 +101,10 @@ int Main(int argc, char** argv) {
   }
   const bool is_bf16 = argc > 2 && std::string(argv[2]) == "bf16";
   EngineOptions options;
-  if (argc > 3) options.num_threads = std::atoi(argv[3]);
+  if (argc > 3 && !absl::SimpleAtoi(argv[3], &options.num_threads)) {
+    std::fprintf(stderr, "\"%s\" is no number of threads\n", argv[3]);
+    return 2;
+  }
   auto engine = Engine::Create(options);
   absl::Status status = engine.status();
   if (status.ok()) {

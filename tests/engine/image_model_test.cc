@@ -95,7 +95,7 @@ TEST(VitTinyTest, ClassifiesPhotographs) {
       continue;
     }
     for (const char* key : {"image", "resized_rgb"}) {
-      const std::string name(std::string_view(item[key]));
+      const auto name = std::string(std::string_view(item[key]));
       SCOPED_TRACE(name);
       ASSERT_OK_AND_ASSIGN(std::vector<float> patches,
                            images.Process(ReadFileOrDie(*photographs / name), 1 << 24));

@@ -114,7 +114,7 @@ TEST_F(ImageServingTest, ABadImageFailsAlone) {
       {File("jpeg_420.jpg").substr(0, 700), "the JPEG file is cut off"},
       {damaged, "the PNG file is damaged"},
       {Bomb(), "50000 x 50000 pixels; this server allows 67108864 (--max_image_pixels)"},
-      {"GIF89a\1\0\1\0", "is a GIF file; PNG and JPEG are read"},
+      {std::string("GIF89a\1\0\1\0", 10), "is a GIF file; PNG and JPEG are read"},
       {std::string("RIFF\x10\0\0\0WEBPVP8 ", 16), "is a WebP file; PNG and JPEG are read"},
       {"hello", "neither a PNG nor a JPEG"},
       {"", "empty"},

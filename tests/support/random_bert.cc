@@ -79,7 +79,7 @@ void WriteBert(const BertShape& shape, const std::filesystem::path& folder) {
                     R"(":{"dtype":"F32","shape":[)", absl::StrJoin(entry.shape, ","),
                     R"(],"data_offsets":[)", begin, ",", data.size(), "]}");
   }
-  header += "}";
+  header += '}';
   header.resize((header.size() + 7) / 8 * 8, ' ');
   std::string length(sizeof(uint64_t), '\0');
   const uint64_t size = header.size();

@@ -211,13 +211,19 @@ CASES = (
     Case(
         "grpc/minilm/1x128, ms beyond computing",
         LOWER,
-        (ours("minilm", "overhead:1x128", "bf16"),),
+        (
+            ours("minilm", "overhead:1x128", "bf16"),
+            ours("minilm", "idle:1x128", "bf16", "a call that computes nothing, as seldom"),
+        ),
         (Target("attendant bf16", (), 0.3),),
     ),
     Case(
         "resident/llama1b, of weights and cache",
         LOWER,
-        tuple(ours("llama1b", "resident", dtype) for dtype in ("bf16", "int8")),
+        (
+            *(ours("llama1b", "resident", dtype) for dtype in ("bf16", "int8")),
+            ours("llama1b", "peak", "int8", "attendant int8, while it loads"),
+        ),
         tuple(Target(f"attendant {dtype}", (), 1.15) for dtype in ("bf16", "int8")),
     ),
 )

@@ -38,7 +38,7 @@ std::string Safetensors(const std::vector<std::pair<std::string, std::vector<flo
                     "\":{\"dtype\":\"F32\",\"shape\":[", values.size(), "],\"data_offsets\":[",
                     begin, ",", data.size(), "]}");
   }
-  header += "}";
+  header += '}';
   const uint64_t length = header.size();
   return std::string(reinterpret_cast<const char*>(&length), 8) + header + data;
 }

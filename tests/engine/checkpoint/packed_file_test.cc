@@ -292,7 +292,7 @@ TEST_F(PackedFileTest, ACacheTakesInOrderWhatAnotherKept) {
 
 TEST_F(PackedFileTest, ACacheOfAnotherOriginIsWrittenAnew) {
   Write();
-  for (PackedFile::Origin origin :
+  for (const PackedFile::Origin& origin :
        {PackedFile::Origin{{"checkpoint", "that one"}, {"dtype", "bf16"}},
         {{"checkpoint", "this one"}, {"dtype", "f32"}},
         {{"checkpoint", "this one"}, {"dtype", "bf16"}, {"library", "new"}}}) {

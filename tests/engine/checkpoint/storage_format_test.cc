@@ -84,7 +84,7 @@ double TwinQ6_K(const Block& b, int i) {
   const int half = i / 128, g = i % 128 / 32, l = i % 32;
   const int low = Bits(b, half * 64 + g % 2 * 32 + l, g / 2 * 4, 4);
   const int high = Bits(b, 128 + half * 32 + l, g * 2, 2);
-  const int scale = static_cast<int8_t>(b[192 + i / 16]);
+  const auto scale = static_cast<int8_t>(b[192 + i / 16]);
   return Half(b, 208) * scale * (low + 16 * high - 32);
 }
 

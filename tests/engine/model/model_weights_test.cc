@@ -345,10 +345,10 @@ TEST_F(PackedCacheTest, MatricesThatTheModelWouldNotPackAreRefused) {
     for (const size_t index : {size_t{0}, size_t{2}, good.size() - 1}) {
       SCOPED_TRACE(good[index].name);
       auto bad = good;
-      bad[index].name += "x";
+      bad[index].name += 'x';
       expect_refused(bad);
       bad = good;
-      bad[index].matrix.layout += "x";
+      bad[index].matrix.layout += 'x';
       expect_refused(bad);
       bad = good;
       bad[index].matrix.bytes = PackedBytes(AlignedBuffer(64));

@@ -183,7 +183,7 @@ TEST(SamplerTest, TemperatureComesBeforeMinP) {
 
 TEST(SamplerTest, LogitsThatAreNoNumbersAreAnError) {
   for (const SamplingParams& params : {Greedy(), SamplingParams()}) {
-    for (std::vector<float> logits :
+    for (const std::vector<float>& logits :
          {std::vector<float>{1, kNan, 2}, {kNan, 1, 2}, {kNan, kNan, kNan}}) {
       Sequence sequence(params);
       EXPECT_THAT(sequence.Sample(logits, 3),

@@ -71,7 +71,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Create(const std::string& file) {
   if (!pieces.ok()) return pieces.status();
   Vocabulary vocabulary;
   for (const SentencePieces::Piece& piece : (*pieces)->pieces()) {
-    const absl::Status status = vocabulary.Add(piece.text, vocabulary.end_id());
+    absl::Status status = vocabulary.Add(piece.text, vocabulary.end_id());
     if (!status.ok()) return status;
   }
   TokenizerParts parts;

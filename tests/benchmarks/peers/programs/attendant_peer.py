@@ -3,7 +3,9 @@
     weights:TOKENS      decode, as bytes of weights a second
     serve:LENGTHS       one Encode over gRPC after the other: tokens a second
     overhead:LENGTHS    the same: what a call takes beyond the engine's own time
-    resident            the server's peak memory in weights and cache, as it has loaded
+    idle:LENGTHS        and what a call takes that computes nothing, after pauses of that time
+    resident            the server's memory in weights and cache, once it serves
+    peak                the same, the most until then: with what loading takes beside
 """
 
 import json
@@ -78,9 +80,10 @@ class Server:
                 self.process.wait()
         self.folder.cleanup()
 
-    def peak_bytes(self):
+    def resident_bytes(self, field):
+        """VmRSS or, of the most until now, VmHWM of the kernel's account."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+        return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024
 
     def memory_bytes(self):
         """What it says of its memory: {"weights": bytes, "kv_cache": bytes, ...}."""
@@ -97,15 +100,16 @@ def main():
         for key in ("value", "min", "max"):
             result[key] *= streamed_bytes(result) / 1e9
         result["unit"] = "GB/s"
-    elif kind in ("serve", "overhead"):
+    elif kind in ("serve", "overhead", "idle"):
         with Server() as server:
             result = measured("grpc_bench", server.address, text)
-        key, unit = ("tokens_per_second", "tokens/s") if kind == "serve" else ("added_ms", "ms")
-        result = {"value": result[key], "unit": unit, "runs": result["runs"]}
-    elif kind == "resident":
+        key = {"serve": "tokens_per_second", "overhead": "added_ms", "idle": "idle_ms"}[kind]
+        result = {"value": result[key], "unit": "tokens/s" if kind == "serve" else "ms", "runs": result["runs"]}
+    elif kind in ("resident", "peak"):
         with Server() as server:
-            memory, peak = server.memory_bytes(), server.peak_bytes()
-        result = {"value": peak / (memory["weights"] + memory["kv_cache"]), "unit": "x", "peak_bytes": peak, **memory}
+            memory = server.memory_bytes()
+            resident = server.resident_bytes("VmRSS" if kind == "resident" else "VmHWM")
+        result = {"value": resident / (memory["weights"] + memory["kv_cache"]), "unit": "x", "bytes": resident, **memory}
     else:
         result = engine(options.workload)
     print(json.dumps(result))
