@@ -193,7 +193,7 @@ CASES = (
     prefill("llama1b"),
     decode("llama15m", "decode:128", (2.0, 2.0)),
     decode("llama110m", "decode:128", (1.4, 1.4)),
-    decode("llama1b", "decode:128", (1.1, 1.1)),
+    decode("llama1b", "decode:128", (1.1, 1.1), bf16=False),
     decode(
         "smollm2",
         "decode:128",
