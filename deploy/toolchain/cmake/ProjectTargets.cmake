@@ -61,21 +61,23 @@ function(attendant_test name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} tests_support GTest::gmock GTest::gtest_main project_options)
   attendant_use_precompiled(${name} testing)
   if(NOT ARG_TIMEOUT)
-    set(ARG_TIMEOUT 120)
+    set(ARG_TIMEOUT 300)
   endif()
   include(GoogleTest)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
                        PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
 endfunction()
 
-# attendant_benchmark(NAME SOURCES a_benchmark.cc DEPS x y): a Google Benchmark program, which ./dev bench runs. As a
-# test (label benchmark) it makes one pass, so that a benchmark whose result is wrong is noticed.
+# attendant_benchmark(NAME SOURCES a_benchmark.cc DEPS x y TEST_FILTER regex): a Google Benchmark program, which ./dev
+# bench runs. As a test (label benchmark) it makes one pass over the small cases of TEST_FILTER, so that a benchmark
+# whose result is wrong is noticed, on a busy machine too.
 function(attendant_benchmark name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "TEST_FILTER" "SOURCES;DEPS" ${ARGN})
   attendant_program(${name} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} benchmark::benchmark_main)
   add_dependencies(benchmarks ${name})
-  add_test(NAME ${name} COMMAND ${name} --benchmark_min_time=1x)
-  set_tests_properties(${name} PROPERTIES LABELS benchmark TIMEOUT 120)
+  add_test(NAME ${name} COMMAND ${name} --benchmark_min_time=1x --benchmark_filter=${ARG_TEST_FILTER})
+  set_tests_properties(${name} PROPERTIES LABELS benchmark TIMEOUT 300
+                       FAIL_REGULAR_EXPRESSION "Failed to match any benchmarks")
 endfunction()
 
 # attendant_fuzzer(NAME SOURCES a_fuzzer.cc DEPS x y): a libFuzzer program, NAME_fuzzer, with its seeds in
@@ -89,7 +91,7 @@ function(attendant_fuzzer name)
   else()
     attendant_program(${program} SOURCES ${ARG_SOURCES} DEPS ${ARG_DEPS} fuzz_replay)
     add_test(NAME ${program} COMMAND ${program} ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${name})
-    set_tests_properties(${program} PROPERTIES LABELS fuzz TIMEOUT 120)
+    set_tests_properties(${program} PROPERTIES LABELS fuzz TIMEOUT 300)
   endif()
   add_dependencies(fuzzers ${program})
 endfunction()
