@@ -10,6 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "engine/base/status_macros.h"
+#include "engine/kernels/softmax.h"
+#include "engine/kernels/team.h"
 
 namespace attendant::engine {
 namespace {
@@ -30,13 +32,16 @@ GenerateSequence& Generating(const ScheduledSequence& scheduled) {
 
 }  // namespace
 
-GenerateRunner::GenerateRunner(Network& network, const GenerateRunnerOptions& options)
+GenerateRunner::GenerateRunner(Network& network, KernelContext& context,
+                               const GenerateRunnerOptions& options)
     : network_(network),
+      context_(context),
       options_(options),
       pool_(options.num_blocks, options.block_size),
       scheduler_(options.scheduler, pool_),
       prefill_budget_(options.target_step_time, kMinPrefillTokens,
-                      options.scheduler.max_batch_tokens) {}
+                      options.scheduler.max_batch_tokens),
+      row_scratch_(context.num_threads()) {}
 
 GenerateRunner::~GenerateRunner() = default;
 
@@ -183,27 +188,39 @@ void GenerateRunner::EncodeSources(Reporter report) {
           .num_sequences = static_cast<int32_t>(sources_.sequences.size())});
 }
 
-// Samples, and scores prompts, in as many rows at a time as the network gives.
+// Samples, and scores prompts, in as many rows at a time as the network gives: what is done with a
+// row depends on its own sequence alone, and so threads share the sequences.
 void GenerateRunner::ReadLogits(absl::Span<const ScheduledSequence> scheduled, ConstMatrix hidden) {
   outcomes_.clear();
-  const absl::Span<const int32_t> rows = batch_.logit_rows;
-  Matrix logits;
-  size_t row = 0;  // of rows
+  logit_rows_.clear();
   for (const ScheduledSequence& part : scheduled) {
-    Outcome& outcome = outcomes_.emplace_back();
-    outcome.sequence = &Generating(part);
+    GenerateSequence& sequence = Generating(part);
     const int64_t end = part.first_token + part.num_tokens;
-    for (int64_t token = std::max(part.first_token, outcome.sequence->first_logit_token);
-         token < end; ++token, ++row) {
-      const size_t index = row % options_.max_logit_rows;
-      if (index == 0) {
-        logits = network_.Logits(hidden, rows.subspan(row, options_.max_logit_rows));
-      }
-      if (outcome.status.ok()) {
-        ReadRow(outcome, token,
-                absl::MakeSpan(logits.row(static_cast<int64_t>(index)), logits.cols));
-      }
+    for (int64_t token = std::max(part.first_token, sequence.first_logit_token); token < end;
+         ++token) {
+      logit_rows_.push_back({outcomes_.size(), token});
     }
+    outcomes_.emplace_back().sequence = &sequence;
+  }
+
+  const auto max_rows = static_cast<size_t>(options_.max_logit_rows);
+  for (size_t first = 0; first < logit_rows_.size(); first += max_rows) {
+    const auto rows = absl::MakeConstSpan(logit_rows_).subspan(first, max_rows);
+    const Matrix logits =
+        network_.Logits(hidden, absl::MakeConstSpan(batch_.logit_rows).subspan(first, max_rows));
+    first_rows_.clear();
+    for (size_t row = 0; row < rows.size(); ++row) {
+      if (row == 0 || rows[row].outcome != rows[row - 1].outcome) first_rows_.push_back(row);
+    }
+    const auto num_tasks = static_cast<int64_t>(first_rows_.size());
+    first_rows_.push_back(rows.size());
+    RunOnTeam(context_, num_tasks, [&](int64_t task, int thread) {
+      for (size_t row = first_rows_[task]; row < first_rows_[task + 1]; ++row) {
+        ReadRow(outcomes_[rows[row].outcome], rows[row].token,
+                absl::MakeSpan(logits.row(static_cast<int64_t>(row)), logits.cols),
+                row_scratch_[thread]);
+      }
+    });
   }
 }
 
@@ -229,12 +246,14 @@ void GenerateRunner::ReadAligned(absl::Span<const ScheduledSequence> scheduled) 
 }
 
 // `logits` follow `token`: they say what comes next.
-void GenerateRunner::ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits) {
+void GenerateRunner::ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits,
+                             RowScratch& scratch) {
+  if (!outcome.status.ok()) return;
   GenerateSequence& sequence = *outcome.sequence;
   const int32_t num_top = sequence.job.top_logprobs;
   const bool is_prompt = token + 1 < static_cast<int64_t>(sequence.tokens.size());
   if (!is_prompt && sequence.job.search.has_value()) {
-    outcome.status = ScoreBeam(sequence, logits);
+    outcome.status = ScoreBeam(sequence, logits, scratch);
     return;
   }
   absl::StatusOr<SampledToken> read;
@@ -253,15 +272,16 @@ void GenerateRunner::ReadRow(Outcome& outcome, int64_t token, absl::Span<float> 
 }
 
 // What the reference searches by: the processed logarithms of the softmax.
-absl::Status GenerateRunner::ScoreBeam(GenerateSequence& sequence, absl::Span<float> logits) {
+absl::Status GenerateRunner::ScoreBeam(GenerateSequence& sequence, absl::Span<float> logits,
+                                       RowScratch& scratch) {
   ASSIGN_OR_RETURN(const float normalizer, LogNormalizer(logits));
-  for (float& logit : logits) logit -= normalizer;
+  Subtract(logits, normalizer);
   const LogitsProcessors& processors = *sequence.job.processors;
   absl::Span<const float> raw_log_probs = logits;
   if (processors.Applies(sequence.tokens)) {
-    raw_log_probs_.assign(logits.begin(), logits.end());
-    raw_log_probs = raw_log_probs_;
-    processors.Apply(sequence.tokens, logits, processor_scratch_);
+    scratch.raw_log_probs.assign(logits.begin(), logits.end());
+    raw_log_probs = scratch.raw_log_probs;
+    processors.Apply(sequence.tokens, logits, scratch.processors);
   }
   sequence.job.search->Score(sequence.index, logits, raw_log_probs, sequence.source_weights);
   return absl::OkStatus();

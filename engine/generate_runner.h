@@ -15,6 +15,7 @@
 #include "engine/batch.h"
 #include "engine/engine.h"
 #include "engine/generate_job.h"
+#include "engine/kernels/kernel_context.h"
 #include "engine/kv_cache/block_pool.h"
 #include "engine/network.h"
 #include "engine/sampler/sampler.h"
@@ -36,8 +37,8 @@ struct GenerateRunnerOptions {
 // On the engine thread alone, which calls the sinks.
 class GenerateRunner {
  public:
-  // `network` outlives the runner.
-  GenerateRunner(Network& network, const GenerateRunnerOptions& options);
+  // `network` and its context outlive the runner.
+  GenerateRunner(Network& network, KernelContext& context, const GenerateRunnerOptions& options);
   ~GenerateRunner();
 
   // Takes a request. One that could never fit is ended at once, with INVALID_ARGUMENT.
@@ -71,6 +72,17 @@ class GenerateRunner {
     absl::Status status;
   };
 
+  // A row of logits: what follows `token` of the sequence that outcomes_[outcome] is about.
+  struct LogitRow {
+    size_t outcome;
+    int64_t token;
+  };
+  // Where a thread reads rows.
+  struct RowScratch {
+    std::vector<float> raw_log_probs;
+    ProcessorScratch processors;
+  };
+
   void EncodeSources(Reporter report);
   // Why an output ended, and by what.
   struct Ending {
@@ -81,8 +93,9 @@ class GenerateRunner {
   void ReadLogits(absl::Span<const ScheduledSequence> scheduled, ConstMatrix hidden);
   void ChooseAligned(absl::Span<const ScheduledSequence> scheduled);
   void ReadAligned(absl::Span<const ScheduledSequence> scheduled);
-  void ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits);
-  absl::Status ScoreBeam(GenerateSequence& sequence, absl::Span<float> logits);
+  void ReadRow(Outcome& outcome, int64_t token, absl::Span<float> logits, RowScratch& scratch);
+  static absl::Status ScoreBeam(GenerateSequence& sequence, absl::Span<float> logits,
+                                RowScratch& scratch);
   void Deliver(Outcome& outcome, absl::Time now);
   void DeliverToken(GenerateSequence& sequence, SampledToken token, absl::Time now);
   void AdvanceBeams(GenerateJob& job, absl::Time now);
@@ -97,6 +110,7 @@ class GenerateRunner {
   void End(GenerateJob& job, const absl::Status& status);
 
   Network& network_;
+  KernelContext& context_;
   const GenerateRunnerOptions options_;
   BlockPool pool_;
   Scheduler scheduler_;
@@ -109,8 +123,9 @@ class GenerateRunner {
   // Of a step, kept for their memory.
   std::vector<GenerateJob*> step_jobs_;
   std::vector<Outcome> outcomes_;
-  std::vector<float> raw_log_probs_;
-  ProcessorScratch processor_scratch_;
+  std::vector<LogitRow> logit_rows_;
+  std::vector<size_t> first_rows_;       // of the sequences, among rows that are read together
+  std::vector<RowScratch> row_scratch_;  // of each thread
   std::vector<Sequence*> beams_;
   std::vector<int32_t> parents_;
 };

@@ -186,7 +186,8 @@ absl::StatusOr<std::unique_ptr<ModelRunner>> ModelRunner::Load(
     runner_options.num_blocks = cache_options.num_blocks;
     runner_options.block_size = cache_options.block_size;
     runner_options.max_logit_rows = transformer_options.max_logit_rows;
-    runner->generate_ = std::make_unique<GenerateRunner>(*runner->decoder_, runner_options);
+    runner->generate_ =
+        std::make_unique<GenerateRunner>(*runner->decoder_, context, runner_options);
     model->generation_limits = {
         .vocab_size = config.vocab_size,
         .context_tokens = description.max_tokens,

@@ -56,6 +56,29 @@ size_t IndexOf(const float* x, size_t size, float value) {
   return 0;
 }
 
+void SubtractFrom(float* x, size_t size, float value) {
+  const Floats d;
+  const FloatVec subtracted = hn::Set(d, value);
+  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
+    StoreFloats(hn::Sub(LoadFloats(x + i, count), subtracted), x + i, count);
+  });
+}
+
+// The first index whose value plus `added` is greater than `bound`; size if there is none.
+size_t IndexOfSumAbove(const float* x, size_t size, float added, float bound) {
+  const Floats d;
+  const size_t lanes = hn::Lanes(d);
+  const FloatVec a = hn::Set(d, added), b = hn::Set(d, bound);
+  for (size_t i = 0; i < size; i += lanes) {
+    const size_t count = HWY_MIN(lanes, size - i);
+    const auto above =
+        hn::And(hn::FirstN(d, count), hn::Gt(hn::Add(a, LoadFloats(x + i, count)), b));
+    const intptr_t first = hn::FindFirstTrue(d, above);
+    if (first >= 0) return i + first;
+  }
+  return size;
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace attendant::engine
@@ -68,6 +91,8 @@ namespace {
 HWY_EXPORT(MaxOf);
 HWY_EXPORT(SumOfExp);
 HWY_EXPORT(IndexOf);
+HWY_EXPORT(SubtractFrom);
+HWY_EXPORT(IndexOfSumAbove);
 
 }  // namespace
 
@@ -83,6 +108,15 @@ int32_t ArgMax(absl::Span<const float> x) {
   DCHECK(!x.empty());
   const float max = HWY_DYNAMIC_DISPATCH(MaxOf)(x.data(), x.size());
   return static_cast<int32_t>(HWY_DYNAMIC_DISPATCH(IndexOf)(x.data(), x.size(), max));
+}
+
+void Subtract(absl::Span<float> x, float value) {
+  HWY_DYNAMIC_DISPATCH(SubtractFrom)(x.data(), x.size(), value);
+}
+
+int64_t FindSumAbove(absl::Span<const float> x, float added, float bound) {
+  return static_cast<int64_t>(
+      HWY_DYNAMIC_DISPATCH(IndexOfSumAbove)(x.data(), x.size(), added, bound));
 }
 
 }  // namespace attendant::engine

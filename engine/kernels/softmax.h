@@ -15,6 +15,13 @@ float LogSumExp(absl::Span<const float> x);
 // thread.
 int32_t ArgMax(absl::Span<const float> x);
 
+// x - value, in place. One thread.
+void Subtract(absl::Span<float> x, float value);
+
+// The index of the first value for which added + value, rounded to float, is greater than `bound`;
+// x.size() if there is none. One thread.
+int64_t FindSumAbove(absl::Span<const float> x, float added, float bound);
+
 }  // namespace attendant::engine
 
 #endif  // ATTENDANT_ENGINE_KERNELS_SOFTMAX_H_

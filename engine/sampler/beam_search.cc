@@ -8,6 +8,7 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/log/check.h"
+#include "engine/kernels/softmax.h"
 
 namespace attendant::engine {
 namespace {
@@ -51,15 +52,18 @@ void BeamSearch::Score(int32_t beam, absl::Span<const float> log_probs,
   // A heap whose front is the worst that is kept.
   std::vector<Candidate>& best = candidates_[beam];
   best.clear();
-  for (size_t id = 0; id < log_probs.size(); ++id) {
-    const float score = live_[beam].score + log_probs[id];
-    if (score == -kInfinity || (best.size() == num_candidates_ && score <= best.front().score))
-      continue;
+  const float beam_score = live_[beam].score;
+  for (size_t id = 0;; ++id) {
+    const float worst = best.size() == num_candidates_ ? best.front().score : -kInfinity;
+    id += FindSumAbove(log_probs.subspan(id), beam_score, worst);
+    if (id == log_probs.size()) break;
     if (best.size() == num_candidates_) {
       absl::c_pop_heap(best, IsBetter);
       best.pop_back();
     }
-    best.push_back({score, beam, {static_cast<int32_t>(id), raw_log_probs[id], source_weights}});
+    best.push_back({beam_score + log_probs[id],
+                    beam,
+                    {static_cast<int32_t>(id), raw_log_probs[id], source_weights}});
     absl::c_push_heap(best, IsBetter);
   }
   was_scored_[beam] = true;
@@ -67,7 +71,7 @@ void BeamSearch::Score(int32_t beam, absl::Span<const float> log_probs,
 
 bool BeamSearch::is_scored() const {
   return std::all_of(was_scored_.begin(), was_scored_.begin() + static_cast<ptrdiff_t>(num_live_),
-                     [](bool was_scored) { return was_scored; });
+                     [](char was_scored) { return was_scored != 0; });
 }
 
 absl::Status BeamSearch::Advance() {

@@ -31,7 +31,8 @@ struct BeamSearchOptions {
 //
 // Sums are in f32, as the reference has them; of equal candidates the one of the earlier beam, then
 // of the lower token comes first. A beginning of probability 0 is not kept, so that there may be
-// fewer beams, and in the end fewer hypotheses, than num_beams. Not thread-safe.
+// fewer beams, and in the end fewer hypotheses, than num_beams. Not thread-safe, but that several
+// threads may score beams at once, each another.
 class BeamSearch {
  public:
   struct Beam {
@@ -97,7 +98,7 @@ class BeamSearch {
   std::vector<Beam> next_;                          // of Advance
   std::vector<std::vector<Candidate>> candidates_;  // of each live beam, the best ones in no order
   std::vector<Candidate> ranked_;                   // of Advance
-  std::vector<bool> was_scored_;
+  std::vector<char> was_scored_;                    // no vector<bool>: threads write neighbours
   std::vector<Hypothesis> hypotheses_;
   int64_t num_stable_ = 0;
 };

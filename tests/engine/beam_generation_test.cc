@@ -37,11 +37,12 @@ class World {
                  int32_t max_logit_rows = 16)
       : model_(FakeDecoderModel(std::make_unique<FakeTokenizer>(), kVocabSize)),
         decoder_(kVocabSize, kBlockSize, [](absl::Span<const int32_t>) { return 0; }),
-        runner_(decoder_, {.scheduler = {.max_batch_tokens = 32,
-                                         .max_running_sequences = max_running_sequences},
-                           .num_blocks = num_blocks,
-                           .block_size = kBlockSize,
-                           .max_logit_rows = max_logit_rows}) {
+        runner_(
+            decoder_, context_,
+            {.scheduler = {.max_batch_tokens = 32, .max_running_sequences = max_running_sequences},
+             .num_blocks = num_blocks,
+             .block_size = kBlockSize,
+             .max_logit_rows = max_logit_rows}) {
     model_->generation_limits.block_size = kBlockSize;
     model_->generation_limits.cache_tokens = int64_t{num_blocks} * kBlockSize;
     decoder_.change_logits = ChangeLogits;
@@ -95,6 +96,7 @@ class World {
  private:
   std::shared_ptr<LoadedModel> model_;
   FakeDecoder decoder_;
+  KernelContext context_{/*num_threads=*/2, /*pin_threads=*/false};
   GenerateRunner runner_;
 };
 

@@ -47,11 +47,12 @@ class World {
                    : FakeDecoderModel(std::make_unique<FakeTokenizer>(std::move(pieces)),
                                       vocab_size_)),
         decoder_(vocab_size_, kBlockSize, std::move(next)),
-        runner_(decoder_, {.scheduler = {.max_batch_tokens = options.max_batch_tokens,
-                                         .max_running_sequences = options.max_running_sequences},
-                           .num_blocks = options.num_blocks,
-                           .block_size = kBlockSize,
-                           .max_logit_rows = options.max_logit_rows}) {}
+        runner_(decoder_, context_,
+                {.scheduler = {.max_batch_tokens = options.max_batch_tokens,
+                               .max_running_sequences = options.max_running_sequences},
+                 .num_blocks = options.num_blocks,
+                 .block_size = kBlockSize,
+                 .max_logit_rows = options.max_logit_rows}) {}
 
   // Prepares and adds; an error goes to the sink, as in the engine.
   std::shared_ptr<RecordingSink> Add(GenerateRequest request) {
@@ -98,6 +99,7 @@ class World {
   const int32_t vocab_size_;
   std::shared_ptr<LoadedModel> model_;
   FakeDecoder decoder_;
+  KernelContext context_{/*num_threads=*/2, /*pin_threads=*/false};
   GenerateRunner runner_;
   std::vector<StepReport> reports_;
 };
@@ -469,7 +471,8 @@ TEST(GenerateRunnerTest, BadRequestsAreRefusedByField) {
 TEST(GenerateRunnerTest, AModelWithoutATokenizerTakesAndGivesIdsAlone) {
   auto model = FakeDecoderModel(nullptr, 256);
   FakeDecoder decoder(256, kBlockSize, Hash(256));
-  GenerateRunner runner(decoder, {.num_blocks = 50, .block_size = kBlockSize});
+  KernelContext context(1, /*pin_threads=*/false);
+  GenerateRunner runner(decoder, context, {.num_blocks = 50, .block_size = kBlockSize});
   const auto run = [&](GenerateRequest request) {
     auto sink = std::make_shared<RecordingSink>();
     request.control = std::make_shared<RequestControl>();

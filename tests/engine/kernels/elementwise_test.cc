@@ -268,5 +268,37 @@ TEST(SoftmaxTest, ArgMaxIsTheFirstOfEquals) {
   });
 }
 
+TEST(SoftmaxTest, SubtractLikeAPlainLoop) {
+  ForEachTarget([] {
+    for (const int64_t size : kSizes) {
+      TestMatrix x(1, size);
+      std::vector<float> want(size);
+      for (int64_t i = 0; i < size; ++i) want[i] = x(0, i) - 0.7f;
+      Subtract(absl::MakeSpan(x.view().data, size), 0.7f);
+      for (int64_t i = 0; i < size; ++i) EXPECT_EQ(x(0, i), want[i]);
+    }
+  });
+}
+
+TEST(SoftmaxTest, FindSumAboveIsTheFirst) {
+  ForEachTarget([] {
+    for (const int64_t size : kSizes) {
+      std::vector<float> x(size, 0.25f);
+      EXPECT_EQ(FindSumAbove(x, -1.0f, -0.75f), size) << "equal is not above";
+      EXPECT_EQ(FindSumAbove(x, -1.0f, -kInfinity), 0);
+      for (int64_t first = 0; first < size; ++first) {
+        std::vector<float> later = x;
+        later[first] = 0.5f;
+        later[size - 1] = 0.5f;
+        EXPECT_EQ(FindSumAbove(later, -1.0f, -0.75f), first);
+      }
+    }
+    EXPECT_EQ(FindSumAbove({}, 0.0f, -kInfinity), 0);
+    EXPECT_EQ(FindSumAbove({-kInfinity, kNaN, -3e38f}, 1.0f, -kInfinity), 2);
+    // What is added to a large number is lost, as in the plain sum.
+    EXPECT_EQ(FindSumAbove({0.25f, 2.0f}, 0x1p24f, 0x1p24f), 1);
+  });
+}
+
 }  // namespace
 }  // namespace attendant::engine

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -118,6 +119,29 @@ TEST(BeamSearchTest, OfEqualsTheEarlierBeamAndTheLowerTokenCome) {
   ASSERT_OK(search.Advance());
   EXPECT_THAT(Ids(search.hypotheses()[0].tokens), ElementsAre(0, 0));
   EXPECT_THAT(Ids(search.hypotheses()[1].tokens), ElementsAre(0, 1));
+}
+
+TEST(BeamSearchTest, OfALargeVocabularyTheBestAreKept) {
+  constexpr int kVocabSize = 1000;
+  constexpr int kBeams = 4;
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    BeamSearch search({.params = {.num_beams = kBeams}, .max_new_tokens = 2});
+    std::vector<float> row = RandomModel(seed, kVocabSize)({});
+    // Of few values, so that many are equal; and some are impossible.
+    for (float& value : row) value = std::round(value);
+    for (size_t id = seed; id < row.size(); id += 3) row[id] = -kInfinity;
+    std::vector<int32_t> order(kVocabSize);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](int32_t a, int32_t b) { return row[a] > row[b]; });
+    search.Score(0, row, row);
+    ASSERT_OK(search.Advance());
+    ASSERT_THAT(search.live(), SizeIs(kBeams));
+    for (int beam = 0; beam < kBeams; ++beam) {
+      EXPECT_THAT(Ids(search.live()[beam].tokens), ElementsAre(order[beam])) << "seed " << seed;
+      EXPECT_EQ(search.live()[beam].score, row[order[beam]]);
+    }
+  }
 }
 
 TEST(BeamSearchTest, TheLastScoreOfABeamCounts) {
