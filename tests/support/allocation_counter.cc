@@ -4,6 +4,7 @@
 #include "tests/support/allocation_counter.h"
 
 #include <dlfcn.h>
+#include <malloc.h>
 
 #include <atomic>
 #include <cerrno>
@@ -18,10 +19,16 @@ namespace {
 
 std::atomic<int64_t> num_own{0};
 std::atomic<int64_t> num_onednn{0};
+std::atomic<int64_t> heap_bytes{0};
+std::atomic<int64_t> peak_heap_bytes{0};
 
 }  // namespace
 
 Allocations CountAllocations() { return {num_own.load(), num_onednn.load()}; }
+
+int64_t HeapBytes() { return heap_bytes.load(); }
+int64_t PeakHeapBytes() { return peak_heap_bytes.load(); }
+void ResetPeakHeapBytes() { peak_heap_bytes = heap_bytes.load(); }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 
@@ -40,6 +47,20 @@ thread_local bool is_in_ukernel = false;
 
 void CountOne() { (num_executing.load() > 0 || is_in_ukernel ? num_onednn : num_own).fetch_add(1); }
 
+void* Taken(void* memory) {
+  if (memory == nullptr) return memory;
+  const auto size = static_cast<int64_t>(malloc_usable_size(memory));
+  const int64_t now = heap_bytes.fetch_add(size) + size;
+  int64_t peak = peak_heap_bytes.load();
+  while (peak < now && !peak_heap_bytes.compare_exchange_weak(peak, now)) {
+  }
+  return memory;
+}
+
+void GivenBack(void* memory) {
+  if (memory != nullptr) heap_bytes.fetch_sub(static_cast<int64_t>(malloc_usable_size(memory)));
+}
+
 template <typename Function>
 Function* Original(Function*, const char* name) {
   return reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
@@ -57,22 +78,28 @@ void* __libc_malloc(size_t size);
 void* __libc_calloc(size_t count, size_t size);
 void* __libc_realloc(void* old, size_t size);
 void* __libc_memalign(size_t alignment, size_t size);
+void __libc_free(void* memory);
 
 void* malloc(size_t size) noexcept {
   attendant::testing::CountOne();
-  return __libc_malloc(size);
+  return attendant::testing::Taken(__libc_malloc(size));
 }
 void* calloc(size_t count, size_t size) noexcept {
   attendant::testing::CountOne();
-  return __libc_calloc(count, size);
+  return attendant::testing::Taken(__libc_calloc(count, size));
 }
 void* realloc(void* old, size_t size) noexcept {
   attendant::testing::CountOne();
-  return __libc_realloc(old, size);
+  attendant::testing::GivenBack(old);
+  return attendant::testing::Taken(__libc_realloc(old, size));
 }
 void* memalign(size_t alignment, size_t size) noexcept {
   attendant::testing::CountOne();
-  return __libc_memalign(alignment, size);
+  return attendant::testing::Taken(__libc_memalign(alignment, size));
+}
+void free(void* memory) noexcept {
+  attendant::testing::GivenBack(memory);
+  __libc_free(memory);
 }
 void* aligned_alloc(size_t alignment, size_t size) noexcept { return memalign(alignment, size); }
 int posix_memalign(void** memory, size_t alignment, size_t size) noexcept {

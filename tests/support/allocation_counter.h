@@ -18,6 +18,12 @@ struct Allocations {
 
 Allocations CountAllocations();
 
+// The bytes of the heap that are in use, and the most since ResetPeakHeapBytes, of which those that
+// are in use then are the least. Memory that is mapped by other means is not counted.
+int64_t HeapBytes();
+int64_t PeakHeapBytes();
+void ResetPeakHeapBytes();
+
 // False in a build with a sanitizer, which has a heap of its own: everything is 0 then.
 bool AllocationsAreCounted();
 
