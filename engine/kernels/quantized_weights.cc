@@ -282,43 +282,78 @@ void MultiplyPanels(const Product& p, int64_t begin, int64_t end, float* sums) {
   }
 }
 
+// How a group of a row is rounded to 8 bits.
+struct Rounding {
+  const float* values = nullptr;  // 32 of them, zeros behind the last; or `padded`
+  float scale = 0;                // NaN if a value is not finite, and then all are as good as 0
+  float inverse = 0;
+  float padded[kGroup] = {};
+};
+
+// Of the group number `group` of a row of `size` values.
+HWY_INLINE void FindRounding(const float* x, int64_t size, int64_t group, Rounding& rounding) {
+  const Floats d;
+  const float* from = x + group * kGroup;
+  if (const int64_t count = size - group * kGroup; count < kGroup) {
+    std::fill(std::copy_n(from, count, rounding.padded), rounding.padded + kGroup, 0.0f);
+    from = rounding.padded;
+  }
+  rounding.values = from;
+  FloatVec largest = hn::Zero(d);
+  auto finite = hn::Eq(largest, largest);
+  for (size_t i = 0; i < kGroup; i += kLanes) {
+    const FloatVec v = hn::LoadU(d, from + i);
+    finite = hn::And(finite, hn::IsFinite(v));
+    largest = hn::Max(largest, hn::Abs(v));
+  }
+  const float magnitude = hn::ReduceMax(d, largest);
+  const bool is_finite = hn::AllTrue(d, finite);
+  // Smaller ones are as good as 0, and their inverse may be infinite.
+  const bool is_zero = !(magnitude >= 1e-30f) || !is_finite;
+  rounding.inverse = is_zero ? 0.0f : 127.0f / magnitude;
+  rounding.scale = !is_finite ? std::numeric_limits<float>::quiet_NaN()
+                   : is_zero  ? 0.0f
+                              : magnitude / 127.0f;
+}
+
+// Values of a group from `i` on, rounded.
+HWY_INLINE IntVec Round(const Rounding& rounding, size_t i) {
+  const Floats d;
+  // A value that is not finite makes the scale NaN: what it is rounded to does not matter.
+  const bool is_zero = rounding.inverse == 0;
+  const FloatVec v = is_zero ? hn::Zero(d) : hn::LoadU(d, rounding.values + i);
+  return hn::NearestInt(hn::Mul(v, hn::Set(d, rounding.inverse)));
+}
+
 // Rounds a row; `size` <= 32 * the number of groups.
 void RoundRow(const float* x, int64_t size, const RoundedRows& to, int64_t row) {
-  const Floats d;
   const Ints di;
   const hn::Rebind<int8_t, Floats> d8;
   int8_t* values = to.row_values(row);
+  Rounding rounding;
   for (int64_t group = 0; group < to.num_groups; ++group, values += kGroup) {
-    float last[kGroup] = {};
-    const float* from = x + group * kGroup;
-    if (size - group * kGroup < kGroup) {
-      std::copy_n(from, size - group * kGroup, last);
-      from = last;
-    }
-    FloatVec largest = hn::Zero(d);
-    auto finite = hn::Eq(largest, largest);
-    for (size_t i = 0; i < kGroup; i += kLanes) {
-      const FloatVec v = hn::LoadU(d, from + i);
-      finite = hn::And(finite, hn::IsFinite(v));
-      largest = hn::Max(largest, hn::Abs(v));
-    }
-    const float magnitude = hn::ReduceMax(d, largest);
-    const bool is_finite = hn::AllTrue(d, finite);
-    // Smaller ones are as good as 0, and their inverse may be infinite.
-    const bool is_zero = !(magnitude >= 1e-30f) || !is_finite;
-    const FloatVec inverse = hn::Set(d, is_zero ? 0.0f : 127.0f / magnitude);
+    FindRounding(x, size, group, rounding);
     IntVec sum = hn::Zero(di);
     for (size_t i = 0; i < kGroup; i += kLanes) {
-      // A value that is not finite makes the scale NaN: what it is rounded to does not matter.
-      const FloatVec v = is_finite ? hn::LoadU(d, from + i) : hn::Zero(d);
-      const IntVec rounded = hn::NearestInt(hn::Mul(v, inverse));
+      const IntVec rounded = Round(rounding, i);
       sum = hn::Add(sum, rounded);
       hn::StoreU(hn::DemoteTo(d8, rounded), d8, values + i);
     }
-    to.row_scales(row)[group] = !is_finite ? std::numeric_limits<float>::quiet_NaN()
-                                : is_zero  ? 0.0f
-                                           : magnitude / 127.0f;
+    to.row_scales(row)[group] = rounding.scale;
     to.row_sums(row)[group] = hn::ReduceSum(di, sum);
+  }
+}
+
+// The same values as bfloat16, to out [32 * num_groups].
+void RoundRowWide(const float* x, int64_t size, int64_t num_groups, uint16_t* out) {
+  const Floats d;
+  Rounding rounding;
+  for (int64_t group = 0; group < num_groups; ++group, out += kGroup) {
+    FindRounding(x, size, group, rounding);
+    const FloatVec scale = hn::Set(d, rounding.scale);
+    for (size_t i = 0; i < kGroup; i += kLanes) {
+      StoreFloats(hn::Mul(hn::ConvertTo(d, Round(rounding, i)), scale), out + i, kLanes);
+    }
   }
 }
 
@@ -367,24 +402,6 @@ void Unpack(const Product& p, int64_t panel, int64_t num_panels, uint16_t* out) 
   }
 }
 
-// Rounded rows as bfloat16, [rows, num_groups * 32].
-void WidenRows(const RoundedRows& x, int64_t begin, int64_t end, uint16_t* out) {
-  const Floats d;
-  const hn::Rebind<int8_t, Floats> d8;
-  const hn::Rebind<int32_t, Floats> di;
-  for (int64_t row = begin; row < end; ++row) {
-    for (int64_t group = 0; group < x.num_groups; ++group) {
-      const FloatVec scale = hn::Set(d, x.row_scales(row)[group]);
-      const int64_t place = group * kGroup;
-      for (size_t i = 0; i < kGroup; i += kLanes) {
-        const auto q = hn::LoadU(d8, x.row_values(row) + place + i);
-        const FloatVec v = hn::Mul(hn::ConvertTo(d, hn::PromoteTo(di, q)), scale);
-        StoreFloats(v, out + row * x.num_groups * kGroup + place + i, kLanes);
-      }
-    }
-  }
-}
-
 const char* TargetName() { return hwy::TargetName(HWY_TARGET); }
 
 }  // namespace
@@ -398,8 +415,8 @@ namespace {
 
 HWY_EXPORT(MultiplyPanels);
 HWY_EXPORT(RoundRow);
+HWY_EXPORT(RoundRowWide);
 HWY_EXPORT(Unpack);
-HWY_EXPORT(WidenRows);
 HWY_EXPORT(TargetName);
 
 constexpr int64_t kTileWidth = kMaxTilePanels * kPanel;
@@ -587,13 +604,14 @@ struct RoundedRowsPlace {
   int64_t num_groups, values, scales, sums;
 };
 
+// Rows of fewer values are not worth a second thread.
+int64_t RoundingGrain(int64_t cols) { return std::max<int64_t>(1, 16384 / (cols + 1)); }
+
 void RoundRows(KernelContext& context, ConstMatrix x, const RoundedRows& to) {
   const auto round_row = HWY_DYNAMIC_POINTER(RoundRow);
-  ParallelRanges(context, x.rows, std::max<int64_t>(1, 16384 / (x.cols + 1)),
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t row = begin; row < end; ++row)
-                     round_row(x.row(row), x.cols, to, row);
-                 });
+  ParallelRanges(context, x.rows, RoundingGrain(x.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) round_row(x.row(row), x.cols, to, row);
+  });
 }
 
 // For fewer bytes of weights each, times the rows, a second thread costs more than it brings.
@@ -653,7 +671,6 @@ bool QuantizedWeights::MultiplyInTiles(KernelContext& context, ConstMatrix x,
   const int64_t padded_rows = (x.rows + 15) / 16 * 16;
   const int threads = context.num_threads();
   Pieces pieces;
-  const RoundedRowsPlace place(pieces, x.rows, num_groups_);
   const int64_t wide_rows = pieces.Add<uint16_t>(padded_rows * depth);
   Pieces own;
   const int64_t panel = own.Add<uint16_t>(depth * kTileWidth);
@@ -667,15 +684,15 @@ bool QuantizedWeights::MultiplyInTiles(KernelContext& context, ConstMatrix x,
                         .offset = offset_,
                         .has_minimums = has_minimums_,
                         .num_groups = num_groups_,
-                        .x = place.In(scratch),
                         .epilogue = epilogue,
                         .y = y};
-  RoundRows(context, x, product.x);
   auto* wide = reinterpret_cast<uint16_t*>(scratch + wide_rows);
   std::memset(wide + x.rows * depth, 0, (padded_rows - x.rows) * depth * sizeof(uint16_t));
-  const auto widen = HWY_DYNAMIC_POINTER(WidenRows);
-  ParallelRanges(context, x.rows, std::max<int64_t>(1, 16384 / depth),
-                 [&](int64_t begin, int64_t end) { widen(product.x, begin, end, wide); });
+  const auto round_row = HWY_DYNAMIC_POINTER(RoundRowWide);
+  ParallelRanges(context, x.rows, RoundingGrain(x.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      round_row(x.row(row), x.cols, num_groups_, wide + row * depth);
+  });
 
   const auto unpack = HWY_DYNAMIC_POINTER(Unpack);
   const int64_t num_tiles = (num_panels_ + kMaxTilePanels - 1) / kMaxTilePanels;
