@@ -65,6 +65,9 @@ void ParallelBlocks(KernelContext& context, int64_t num_rows, int64_t num_panels
   // what it reads next, in its own cache. With fewer it has weights of its own, which are more to
   // read then.
   constexpr int64_t kManyBlocksPerThread = 4;
+  // Weights of more bytes come from memory for every task, and so are shared by several blocks.
+  constexpr int64_t kCacheBytes = int64_t{8} << 20;
+  constexpr int64_t kBlocksForMemory = 4;
   // So many that a thread that another program holds up costs little.
   constexpr int64_t kTasksPerThread = 6;
   // For fewer bytes of weights, times the rows, a task costs more than it brings.
@@ -72,15 +75,17 @@ void ParallelBlocks(KernelContext& context, int64_t num_rows, int64_t num_panels
 
   const int64_t num_blocks = (num_rows + kTileBlockRows - 1) / kTileBlockRows;
   const bool by_rows = num_blocks >= kManyBlocksPerThread * context.num_threads();
-  const int64_t blocks_at_once = by_rows ? 1 : num_blocks;
+  const int64_t blocks_of_rows = num_panels * panel_bytes > kCacheBytes ? kBlocksForMemory : 1;
+  const int64_t blocks_at_once = by_rows ? blocks_of_rows : num_blocks;
+  const int64_t row_ranges = (num_blocks + blocks_at_once - 1) / blocks_at_once;
   const int64_t wanted_tasks = kTasksPerThread * context.num_threads();
   const int64_t product_bytes = std::min(num_rows, blocks_at_once * kTileBlockRows) * panel_bytes;
   const int64_t panels_at_once =
-      std::clamp(num_panels * num_blocks / blocks_at_once / wanted_tasks,
+      std::clamp(num_panels * row_ranges / wanted_tasks,
                  std::min(num_panels, 1 + kGrainBytes / product_bytes), num_panels);
   const int64_t parts = (num_panels + panels_at_once - 1) / panels_at_once;
-  ParallelShares(context, num_blocks / blocks_at_once * parts, [&](int64_t task, int thread) {
-    const int64_t first_row = task / parts * kTileBlockRows;
+  ParallelShares(context, row_ranges * parts, [&](int64_t task, int thread) {
+    const int64_t first_row = task / parts * blocks_at_once * kTileBlockRows;
     const int64_t end_row = std::min(num_rows, first_row + blocks_at_once * kTileBlockRows);
     const int64_t first = task % parts * panels_at_once;
     const int64_t end = std::min(num_panels, first + panels_at_once);
