@@ -215,10 +215,15 @@ void GenerateRunner::ReadLogits(absl::Span<const ScheduledSequence> scheduled, C
     const auto num_tasks = static_cast<int64_t>(first_rows_.size());
     first_rows_.push_back(rows.size());
     RunOnTeam(context_, num_tasks, [&](int64_t task, int thread) {
-      for (size_t row = first_rows_[task]; row < first_rows_[task + 1]; ++row) {
-        ReadRow(outcomes_[rows[row].outcome], rows[row].token,
-                absl::MakeSpan(logits.row(static_cast<int64_t>(row)), logits.cols),
-                row_scratch_[thread]);
+      Outcome& outcome = outcomes_[rows[first_rows_[task]].outcome];
+      try {
+        for (size_t row = first_rows_[task]; row < first_rows_[task + 1]; ++row) {
+          ReadRow(outcome, rows[row].token,
+                  absl::MakeSpan(logits.row(static_cast<int64_t>(row)), logits.cols),
+                  row_scratch_[thread]);
+        }
+      } catch (const std::exception& error) {  // memory; a team's thread must not throw
+        outcome.status = absl::InternalError(absl::StrCat("choosing a token: ", error.what()));
       }
     });
   }

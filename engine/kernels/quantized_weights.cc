@@ -12,6 +12,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #include "absl/log/check.h"
@@ -100,6 +101,11 @@ static_assert(kLanes <= kPanel);
 constexpr size_t kPanelVectors = kPanel / kLanes;
 // Rows of a tile, by the number of registers.
 constexpr int kTileRows = HWY_TARGET <= HWY_AVX3_DL ? 4 : 2;
+// Whether 8 rows of two panels are a tile as well: as many sums, of weights that are read once.
+constexpr bool kHasTallTiles = HWY_TARGET <= HWY_AVX3_DL;
+
+template <int kValue>
+using Constant = std::integral_constant<int, kValue>;
 
 // sum + the products of w and x, four by four.
 template <int kBits>
@@ -130,7 +136,7 @@ HWY_INLINE FloatVec LoadBinary16(const uint16_t* from) {
 // end), added to sums [kRows, kPanels * 16].
 template <int kBits, bool kHasMinimums, int kRows, int kPanels>
 HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t begin, int64_t end,
-                       float* HWY_RESTRICT sums) {
+                       bool fetches, float* HWY_RESTRICT sums, int64_t sums_stride) {
   constexpr size_t kGroupBytes = kGroup * kPanel * kBits / 8;
   constexpr size_t kStepBytes = kPanel * 4;
   const Floats d;
@@ -143,12 +149,12 @@ HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t beg
     FloatVec sum[kRows][kPanels];
     Unroll<kRows>([&](auto r) HWY_ATTR {
       Unroll<kPanels>([&](auto v) HWY_ATTR {
-        sum[r][v] = hn::LoadU(d, part_sums + (r * kPanels + v) * kPanel);
+        sum[r][v] = hn::LoadU(d, part_sums + r * sums_stride + v * kPanel);
       });
     });
     for (int64_t group = begin; group < end; ++group, weights += kGroupBytes) {
       // Panels are too short for the machine to foresee where the next begin.
-      if constexpr (kRows == 1) {
+      if (fetches) {
         Unroll<kPanels>([&](auto v) HWY_ATTR {
           const std::byte* next = weights + (kPanels + v) * p.panel_bytes;
           for (size_t line = 0; line < kGroupBytes; line += 64) {
@@ -164,7 +170,9 @@ HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t beg
       });
       const int8_t* x = p.x.row_values(row) + group * kGroup;
       const int64_t x_stride = p.num_groups * kGroup;
-      for (int step = 0; step < kBits; ++step, x += 4) {
+      // Not a loop: compilers copy all sums around it, which takes as long as the products.
+      Unroll<kBits>([&](auto step) HWY_ATTR {
+        const int8_t* four = x + step * 4;
         ByteVec w[kPanels];
         Unroll<kPanels>([&](auto v) HWY_ATTR {
           const std::byte* from = weights + v * p.panel_bytes + step * kStepBytes;
@@ -172,9 +180,9 @@ HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t beg
         });
         if constexpr (kBits == 8) {
           Unroll<kRows>([&](auto r) HWY_ATTR {
-            const SignedByteVec four = BroadcastFour(x + r * x_stride);
+            const SignedByteVec values = BroadcastFour(four + r * x_stride);
             Unroll<kPanels>([&](auto v)
-                                HWY_ATTR { acc[r][v] = Dot<kBits>(w[v], four, acc[r][v]); });
+                                HWY_ATTR { acc[r][v] = Dot<kBits>(w[v], values, acc[r][v]); });
           });
         } else {
           const ByteVec mask = hn::Set(Bytes(), 0x0f);
@@ -186,15 +194,15 @@ HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t beg
             w[v] = hn::And(w[v], mask);
           });
           Unroll<kRows>([&](auto r) HWY_ATTR {
-            const SignedByteVec first = BroadcastFour(x + r * x_stride);
-            const SignedByteVec second = BroadcastFour(x + r * x_stride + kGroup / 2);
+            const SignedByteVec first = BroadcastFour(four + r * x_stride);
+            const SignedByteVec second = BroadcastFour(four + r * x_stride + kGroup / 2);
             Unroll<kPanels>([&](auto v) HWY_ATTR {
               acc[r][v] = Dot<kBits>(w[v], first, acc[r][v]);
               acc[r][v] = Dot<kBits>(high[v], second, acc[r][v]);
             });
           });
         }
-      }
+      });
       FloatVec scale[kPanels];
       Unroll<kPanels>([&](auto v) HWY_ATTR {
         scale[v] = LoadBinary16(p.scales(panel + v) + group * kPanel + part * kLanes);
@@ -219,7 +227,7 @@ HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t beg
     }
     Unroll<kRows>([&](auto r) HWY_ATTR {
       Unroll<kPanels>([&](auto v) HWY_ATTR {
-        hn::StoreU(sum[r][v], d, part_sums + (r * kPanels + v) * kPanel);
+        hn::StoreU(sum[r][v], d, part_sums + r * sums_stride + v * kPanel);
       });
     });
   }
@@ -233,22 +241,26 @@ void MultiplyTiles(const Product& p, int64_t panel, float* HWY_RESTRICT sums) {
     const int64_t rows = std::min(p.y.rows - row, kRowsTogether);
     std::fill_n(sums, rows * kWidth, 0.0f);
     // Weights that one tile reads once need not stay in the cache.
-    const bool once = kPanelVectors == 1 && (rows == 1 || rows == 2 || rows == kTileRows);
+    const bool once =
+        kPanelVectors == 1 && (rows <= 2 || rows == kTileRows || (kHasTallTiles && rows == 8));
     const int64_t step = once ? p.num_groups : kGroupsTogether;
     for (int64_t group = 0; group < p.num_groups; group += step) {
       const int64_t end = std::min(p.num_groups, group + step);
       int64_t r = 0;
-      for (; r + kTileRows <= rows; r += kTileRows) {
-        Tile<kBits, kHasMinimums, kTileRows, kPanels>(p, row + r, panel, group, end,
-                                                      sums + r * kWidth);
+      const auto tile = [&](auto num_rows, auto num_panels) HWY_ATTR {
+        for (int first = 0; first < kPanels; first += num_panels) {
+          Tile<kBits, kHasMinimums, num_rows, num_panels>(
+              p, row + r, panel + first, group, end, row + r == 0,
+              sums + r * kWidth + first * kPanel, kWidth);
+        }
+        r += num_rows;
+      };
+      if constexpr (kHasTallTiles && kPanels >= 2) {
+        while (r + 8 <= rows) tile(Constant<8>(), Constant<2>());
       }
-      if (kTileRows > 2 && r + 2 <= rows) {
-        Tile<kBits, kHasMinimums, 2, kPanels>(p, row + r, panel, group, end, sums + r * kWidth);
-        r += 2;
-      }
-      if (r < rows) {
-        Tile<kBits, kHasMinimums, 1, kPanels>(p, row + r, panel, group, end, sums + r * kWidth);
-      }
+      while (r + kTileRows <= rows) tile(Constant<kTileRows>(), Constant<kPanels>());
+      if (kTileRows > 2 && r + 2 <= rows) tile(Constant<2>(), Constant<kPanels>());
+      if (r < rows) tile(Constant<1>(), Constant<kPanels>());
     }
     ApplyEpilogue(p.epilogue, sums, kWidth, feature,
                   p.y.Rows(row, rows).Cols(feature, std::min(kWidth, p.y.cols - feature)));
