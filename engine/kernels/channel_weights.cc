@@ -82,16 +82,20 @@ HWY_INLINE void Tile(const ChannelProduct& p, int64_t row, const int8_t* panel,
     Unroll<kRows>([&](auto r) HWY_ATTR {
       Unroll<kTileVectors>([&](auto v) HWY_ATTR { acc[r][v] = hn::Zero(di); });
     });
-    for (int64_t k = 0; k < p.depth; k += 4, weights += kPanel * 4) {
-      SignedByteVec w[kTileVectors];
-      Unroll<kTileVectors>(
-          [&](auto v) HWY_ATTR { w[v] = hn::LoadU(SignedBytes(), weights + v * kLanes * 4); });
-      Unroll<kRows>([&](auto r) HWY_ATTR {
-        int32_t four;
-        std::memcpy(&four, x + r * p.x_stride + k, sizeof(four));
-        const auto broadcast = hn::BitCast(Bytes(), hn::Set(di, four));
+    // Four steps at a time: compilers copy all sums around the loop. The depth is a multiple of 64.
+    for (int64_t k = 0; k < p.depth; k += 16, weights += kPanel * 16) {
+      Unroll<4>([&](auto step) HWY_ATTR {
+        SignedByteVec w[kTileVectors];
         Unroll<kTileVectors>([&](auto v) HWY_ATTR {
-          acc[r][v] = hn::SumOfMulQuadAccumulate(di, broadcast, w[v], acc[r][v]);
+          w[v] = hn::LoadU(SignedBytes(), weights + step * kPanel * 4 + v * kLanes * 4);
+        });
+        Unroll<kRows>([&](auto r) HWY_ATTR {
+          int32_t four;
+          std::memcpy(&four, x + r * p.x_stride + k + step * 4, sizeof(four));
+          const auto broadcast = hn::BitCast(Bytes(), hn::Set(di, four));
+          Unroll<kTileVectors>([&](auto v) HWY_ATTR {
+            acc[r][v] = hn::SumOfMulQuadAccumulate(di, broadcast, w[v], acc[r][v]);
+          });
         });
       });
     }

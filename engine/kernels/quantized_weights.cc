@@ -246,21 +246,25 @@ void MultiplyTiles(const Product& p, int64_t panel, float* HWY_RESTRICT sums) {
     const int64_t step = once ? p.num_groups : kGroupsTogether;
     for (int64_t group = 0; group < p.num_groups; group += step) {
       const int64_t end = std::min(p.num_groups, group + step);
-      int64_t r = 0;
-      const auto tile = [&](auto num_rows, auto num_panels) HWY_ATTR {
+      const auto tile = [&](auto num_rows, auto num_panels, int64_t r) HWY_ATTR {
         for (int first = 0; first < kPanels; first += num_panels) {
           Tile<kBits, kHasMinimums, num_rows, num_panels>(
               p, row + r, panel + first, group, end, row + r == 0,
               sums + r * kWidth + first * kPanel, kWidth);
         }
-        r += num_rows;
       };
+      int64_t r = 0;
       if constexpr (kHasTallTiles && kPanels >= 2) {
-        while (r + 8 <= rows) tile(Constant<8>(), Constant<2>());
+        for (; r + 8 <= rows; r += 8) tile(Constant<8>(), Constant<2>(), r);
       }
-      while (r + kTileRows <= rows) tile(Constant<kTileRows>(), Constant<kPanels>());
-      if (kTileRows > 2 && r + 2 <= rows) tile(Constant<2>(), Constant<kPanels>());
-      if (r < rows) tile(Constant<1>(), Constant<kPanels>());
+      for (; r + kTileRows <= rows; r += kTileRows) {
+        tile(Constant<kTileRows>(), Constant<kPanels>(), r);
+      }
+      if (kTileRows > 2 && r + 2 <= rows) {
+        tile(Constant<2>(), Constant<kPanels>(), r);
+        r += 2;
+      }
+      if (r < rows) tile(Constant<1>(), Constant<kPanels>(), r);
     }
     ApplyEpilogue(p.epilogue, sums, kWidth, feature,
                   p.y.Rows(row, rows).Cols(feature, std::min(kWidth, p.y.cols - feature)));
