@@ -265,7 +265,8 @@ void MeasureLinear(DataType dtype, int32_t num_rows, int32_t in_features, int32_
 
 // Each thread reads a half (a third, ...) of 1 GiB, as eight streams.
 void MeasureMemory() {
-  constexpr size_t kBytes = size_t{1} << 30, kStreams = 8;
+  // Machines fetch ahead within 4 KiB at most; whoever reads all he can asks for more himself.
+  constexpr size_t kBytes = size_t{1} << 30, kStreams = 8, kAhead = 4096 / sizeof(uint64_t);
   const int num_threads = NumThreads();
   void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) Exit(1, "no 1 GiB of memory");
@@ -293,6 +294,7 @@ void MeasureMemory() {
                                        for (size_t i = 0; i < stride; i += 8) {
                                          for (size_t s = 0; s < kStreams; ++s) {
                                            const uint64_t* line = begin + s * stride + i;
+                                           __builtin_prefetch(line + kAhead);
                                            sums[s] += line[0] + line[1] + line[2] + line[3] +
                                                       line[4] + line[5] + line[6] + line[7];
                                          }
