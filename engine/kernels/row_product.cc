@@ -19,6 +19,7 @@
 #include "engine/kernels/activation-inl.h"
 #include "engine/kernels/simd-inl.h"
 #include "engine/kernels/unroll-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 #ifndef ATTENDANT_ENGINE_KERNELS_ROW_PRODUCT_CC_
@@ -90,6 +91,9 @@ HWY_INLINE auto Broadcast(const T* from) {
   }
 }
 
+// Machines by themselves fetch ahead within a page at most.
+constexpr size_t kFetchedBytes = 4096;
+
 // kRows rows by kVectors vectors of outputs of one panel, from `column` of it on.
 template <typename T, int kRows, int kVectors>
 HWY_NOINLINE void Tile(const RowProduct& p, int64_t panel, int64_t column) {
@@ -107,7 +111,9 @@ HWY_NOINLINE void Tile(const RowProduct& p, int64_t panel, int64_t column) {
   });
   for (int64_t k = 0; k < depth; ++k, w += step, x += kPair) {
     Unroll<kVectors>([&](auto v) HWY_ATTR {
-      const auto weight = LoadWeights(w + v * kLanes * kPair);
+      const T* from = w + v * kLanes * kPair;
+      hwy::Prefetch(from + kFetchedBytes / sizeof(T));
+      const auto weight = LoadWeights(from);
       Unroll<kRows>([&](auto r) HWY_ATTR {
         sum[r][v] = Accumulate<T>(weight, Broadcast(x + r * p.x_stride), sum[r][v]);
       });
