@@ -112,7 +112,7 @@ HWY_NOINLINE void Tile(const RowProduct& p, int64_t panel, int64_t column) {
   for (int64_t k = 0; k < depth; ++k, w += step, x += kPair) {
     Unroll<kVectors>([&](auto v) HWY_ATTR {
       const T* from = w + v * kLanes * kPair;
-      hwy::Prefetch(from + kFetchedBytes / sizeof(T));
+      hwy::Prefetch(reinterpret_cast<const std::byte*>(from) + kFetchedBytes);
       const auto weight = LoadWeights(from);
       Unroll<kRows>([&](auto r) HWY_ATTR {
         sum[r][v] = Accumulate<T>(weight, Broadcast(x + r * p.x_stride), sum[r][v]);
