@@ -41,7 +41,10 @@ GenerateRunner::GenerateRunner(Network& network, KernelContext& context,
       scheduler_(options.scheduler, pool_),
       prefill_budget_(options.target_step_time, kMinPrefillTokens,
                       options.scheduler.max_batch_tokens),
-      row_scratch_(context.num_threads()) {}
+      row_scratch_(context.num_threads()) {
+  // Which thread reads its first row when is chance: a later step is not to take memory for it.
+  for (RowScratch& scratch : row_scratch_) scratch.raw_log_probs.reserve(network.vocab_size());
+}
 
 GenerateRunner::~GenerateRunner() = default;
 

@@ -37,7 +37,7 @@ struct GenerateRunnerOptions {
 // On the engine thread alone, which calls the sinks.
 class GenerateRunner {
  public:
-  // `network` and its context outlive the runner.
+  // `network`, and `context`, on whose threads tokens are chosen, outlive the runner.
   GenerateRunner(Network& network, KernelContext& context, const GenerateRunnerOptions& options);
   ~GenerateRunner();
 

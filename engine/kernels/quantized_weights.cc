@@ -101,8 +101,10 @@ static_assert(kLanes <= kPanel);
 constexpr size_t kPanelVectors = kPanel / kLanes;
 // Rows of a tile, by the number of registers.
 constexpr int kTileRows = HWY_TARGET <= HWY_AVX3_DL ? 4 : 2;
-// Whether 8 rows of two panels are a tile as well: as many sums, of weights that are read once.
+// Whether so many rows of two panels are a tile as well: as many sums, of weights that are read
+// once.
 constexpr bool kHasTallTiles = HWY_TARGET <= HWY_AVX3_DL;
+constexpr int kTallTileRows = 8;
 
 template <int kValue>
 using Constant = std::integral_constant<int, kValue>;
@@ -133,7 +135,8 @@ HWY_INLINE FloatVec LoadBinary16(const uint16_t* from) {
 }
 
 // The products of kRows rows from `row` and kPanels panels from `panel`, over the groups [begin,
-// end), added to sums [kRows, kPanels * 16].
+// end), added to sums [kRows, kPanels * 16] with `sums_stride` values from one row to the next.
+// `fetches`: the kPanels panels behind these are asked for meanwhile.
 template <int kBits, bool kHasMinimums, int kRows, int kPanels>
 HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t begin, int64_t end,
                        bool fetches, float* HWY_RESTRICT sums, int64_t sums_stride) {
@@ -241,8 +244,8 @@ void MultiplyTiles(const Product& p, int64_t panel, float* HWY_RESTRICT sums) {
     const int64_t rows = std::min(p.y.rows - row, kRowsTogether);
     std::fill_n(sums, rows * kWidth, 0.0f);
     // Weights that one tile reads once need not stay in the cache.
-    const bool once =
-        kPanelVectors == 1 && (rows <= 2 || rows == kTileRows || (kHasTallTiles && rows == 8));
+    const bool once = kPanelVectors == 1 &&
+                      (rows <= 2 || rows == kTileRows || (kHasTallTiles && rows == kTallTileRows));
     const int64_t step = once ? p.num_groups : kGroupsTogether;
     for (int64_t group = 0; group < p.num_groups; group += step) {
       const int64_t end = std::min(p.num_groups, group + step);
@@ -255,7 +258,9 @@ void MultiplyTiles(const Product& p, int64_t panel, float* HWY_RESTRICT sums) {
       };
       int64_t r = 0;
       if constexpr (kHasTallTiles && kPanels >= 2) {
-        for (; r + 8 <= rows; r += 8) tile(Constant<8>(), Constant<2>(), r);
+        for (; r + kTallTileRows <= rows; r += kTallTileRows) {
+          tile(Constant<kTallTileRows>(), Constant<2>(), r);
+        }
       }
       for (; r + kTileRows <= rows; r += kTileRows) {
         tile(Constant<kTileRows>(), Constant<kPanels>(), r);
@@ -620,7 +625,7 @@ struct RoundedRowsPlace {
   int64_t num_groups, values, scales, sums;
 };
 
-// Rows of fewer values are not worth a second thread.
+// So many rows of `cols` values are worth a second thread.
 int64_t RoundingGrain(int64_t cols) { return std::max<int64_t>(1, 16384 / (cols + 1)); }
 
 void RoundRows(KernelContext& context, ConstMatrix x, const RoundedRows& to) {
