@@ -33,8 +33,7 @@ int64_t NextPiece(int64_t rows) {
   return rest == 0 ? std::min(rows, kMaxPiece) : rows - rest - kRowStep;
 }
 
-// In matrix registers, of which each has 16 rows; more than the most at a time only cost memory.
-constexpr int64_t kMinTileRows = 16;
+// In matrix registers, more rows than these at a time only cost memory.
 constexpr int64_t kMaxTileRows = 4096;
 
 constexpr int64_t kRowsToPackFor = 64;  // oneDNN's layout is the same for any number
@@ -146,7 +145,7 @@ void Linear::Packed::Apply(KernelContext& context, ConstMatrix x, Matrix y, bool
   if (quantized != nullptr) return quantized->Multiply(context, x, epilogue, y);
   if (channels) return channels->Multiply(context, x, epilogue, y);
   if (x.rows <= kMaxProductRows && weights.panel_width > 0) return ApplyRows(context, x, y, add);
-  if (x.rows >= kMinTileRows && fits_tiles()) {
+  if (fits_tiles()) {
     for (int64_t row = 0; row < x.rows; row += kMaxTileRows) {
       const int64_t rows = std::min(x.rows - row, kMaxTileRows);
       ApplyTiles(context, x.Rows(row, rows), y.Rows(row, rows), add);
@@ -346,7 +345,7 @@ void Linear::ApplyAdd(KernelContext& context, ConstMatrix x, Matrix y) const {
 
 void Linear::Prepare(KernelContext& context, int64_t num_rows, bool add) const {
   if (packed_->quantized != nullptr || packed_->channels) return;
-  if (num_rows >= kMinTileRows && packed_->fits_tiles()) return;
+  if (packed_->fits_tiles()) return;
   while (num_rows > 0) {
     const int64_t rows = NextPiece(num_rows);
     CHECK_OK(packed_->GetMatmul(context, {rows, in_features(), out_features(), add}).status());
