@@ -94,8 +94,8 @@ HWY_INLINE auto Broadcast(const T* from) {
 // Machines by themselves fetch ahead within a page at most.
 constexpr size_t kFetchedBytes = 4096;
 
-// kRows rows by kVectors vectors of outputs of one panel, from `column` of it on.
-template <typename T, int kRows, int kVectors>
+// kRows rows by kVectors vectors of outputs of each of kPanels panels, from `column` of them on.
+template <typename T, int kRows, int kVectors, int kPanels>
 HWY_NOINLINE void Tile(const RowProduct& p, int64_t panel, int64_t column) {
   constexpr int64_t kPair = std::is_same_v<T, float> ? 1 : 2;
   const Floats d;
@@ -105,51 +105,64 @@ HWY_NOINLINE void Tile(const RowProduct& p, int64_t panel, int64_t column) {
   const T* x = static_cast<const T*>(p.x);
   const int64_t step = weights.panel_width * kPair;
   const int64_t depth = (weights.in_features + kPair - 1) / kPair;
-  FloatVec sum[kRows][kVectors];
-  Unroll<kRows>([&](auto r) HWY_ATTR {
-    Unroll<kVectors>([&](auto v) HWY_ATTR { sum[r][v] = hn::Zero(d); });
+  FloatVec sum[kPanels][kRows][kVectors];
+  Unroll<kPanels>([&](auto n) HWY_ATTR {
+    Unroll<kRows>([&](auto r) HWY_ATTR {
+      Unroll<kVectors>([&](auto v) HWY_ATTR { sum[n][r][v] = hn::Zero(d); });
+    });
   });
   for (int64_t k = 0; k < depth; ++k, w += step, x += kPair) {
-    Unroll<kVectors>([&](auto v) HWY_ATTR {
-      const T* from = w + v * kLanes * kPair;
-      hwy::Prefetch(reinterpret_cast<const std::byte*>(from) + kFetchedBytes);
-      const auto weight = LoadWeights(from);
-      Unroll<kRows>([&](auto r) HWY_ATTR {
-        sum[r][v] = Accumulate<T>(weight, Broadcast(x + r * p.x_stride), sum[r][v]);
+    Unroll<kPanels>([&](auto n) HWY_ATTR {
+      Unroll<kVectors>([&](auto v) HWY_ATTR {
+        const T* from = w + n * weights.panel_stride + v * kLanes * kPair;
+        hwy::Prefetch(reinterpret_cast<const std::byte*>(from) + kFetchedBytes);
+        const auto weight = LoadWeights(from);
+        Unroll<kRows>([&](auto r) HWY_ATTR {
+          sum[n][r][v] = Accumulate<T>(weight, Broadcast(x + r * p.x_stride), sum[n][r][v]);
+        });
       });
     });
   }
-  const int64_t first = panel * weights.panel_width + column;
-  Unroll<kVectors>([&](auto v) HWY_ATTR {
-    const int64_t output = first + v * kLanes;
-    if (output >= weights.out_features) return;
-    const auto count =
-        static_cast<size_t>(std::min<int64_t>(kLanes, weights.out_features - output));
-    Unroll<kRows>([&](auto r) HWY_ATTR {
-      float* out = p.y.row(r) + output;
-      FloatVec value = sum[r][v];
-      if (p.bias != nullptr) value = hn::Add(value, LoadFloats(p.bias + output, count));
-      value = Activate(p.activation, value);
-      if (p.add) value = hn::Add(value, LoadFloats(out, count));
-      StoreFloats(value, out, count);
+  Unroll<kPanels>([&](auto n) HWY_ATTR {
+    const int64_t first = (panel + n) * weights.panel_width + column;
+    Unroll<kVectors>([&](auto v) HWY_ATTR {
+      const int64_t output = first + v * kLanes;
+      if (output >= weights.out_features) return;
+      const auto count =
+          static_cast<size_t>(std::min<int64_t>(kLanes, weights.out_features - output));
+      Unroll<kRows>([&](auto r) HWY_ATTR {
+        float* out = p.y.row(r) + output;
+        FloatVec value = sum[n][r][v];
+        if (p.bias != nullptr) value = hn::Add(value, LoadFloats(p.bias + output, count));
+        value = Activate(p.activation, value);
+        if (p.add) value = hn::Add(value, LoadFloats(out, count));
+        StoreFloats(value, out, count);
+      });
     });
   });
 }
 
 template <typename T, int kRows>
 void MultiplyRange(const RowProduct& p, int64_t begin, int64_t end) {
-  // As many vectors as there are registers for: four sums of each row.
+  // As many vectors as there are registers for: four sums of each row and panel. Panels side by
+  // side are streams of memory, of which a core reads several faster than one.
   constexpr int kVectors = 4;
   constexpr int64_t kWide = kVectors * kLanes;
+  constexpr int kSums = kLanes == 16 ? 16 : 8;
+  constexpr int kPanels = kRows == 1 ? kSums / kVectors : kRows == 2 ? kSums / kVectors / 2 : 1;
   const int64_t width = p.weights.panel_width;
-  for (int64_t output = begin * kTogether; output < end * kTogether;) {
+  const int64_t last = end * kTogether;
+  for (int64_t output = begin * kTogether; output < last;) {
     const int64_t panel = output / width, column = output % width;
-    const int64_t left = std::min(width - column, end * kTogether - output);
-    if (left >= kWide) {
-      Tile<T, kRows, kVectors>(p, panel, column);
+    if (column == 0 && width % kWide == 0 && last - output >= kPanels * width) {
+      for (int64_t wide = 0; wide < width; wide += kWide)
+        Tile<T, kRows, kVectors, kPanels>(p, panel, wide);
+      output += kPanels * width;
+    } else if (std::min(width - column, last - output) >= kWide) {
+      Tile<T, kRows, kVectors, 1>(p, panel, column);
       output += kWide;
     } else {
-      Tile<T, kRows, kTogether / kLanes>(p, panel, column);
+      Tile<T, kRows, kTogether / kLanes, 1>(p, panel, column);
       output += kTogether;
     }
   }

@@ -105,8 +105,9 @@ TEST_P(LinearTest, EqualsPlainLoopsForAwkwardShapes) {
 TEST_P(LinearTest, EqualsPlainLoopsOnEveryTarget) {
   ForEachTarget(
       [&] {
-        for (const int64_t rows : {1, 3, 4}) {
+        for (const int64_t rows : {1, 2, 3, 4}) {
           Check({rows, 70, 130, Activation::kSilu, true, 3});
+          Check({rows, 34, 700, Activation::kGeluTanh, true});  // several panels at a time
           Check({rows, 32, 16, Activation::kNone, false});
         }
       },
@@ -131,7 +132,7 @@ TEST_P(LinearTest, EqualsPlainLoopsForGreatDepths) {
 TEST_P(LinearTest, EqualsPlainLoopsForManyRows) {
   for (const int64_t rows : {127, 128, 129, 191, 192, 1024, 1087, 1088, 1089, 2100})
     Check({rows, 16, 24});
-  for (const int64_t rows : {15, 16, 17, 33, 63, 65, 300, 1100}) Check({rows, 96, 200});
+  for (const int64_t rows : {5, 15, 16, 17, 33, 63, 65, 300, 1100}) Check({rows, 96, 200});
 }
 
 TEST_P(LinearTest, TakesColumnsOfWiderMatrices) {
