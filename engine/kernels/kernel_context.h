@@ -9,6 +9,7 @@
 
 #include "absl/types/span.h"
 #include "engine/base/tensor.h"
+#include "engine/kernels/thread_team.h"
 
 namespace attendant::engine {
 
@@ -19,14 +20,8 @@ class Onednn;
 // than in float.
 bool CpuMultipliesBFloat16();
 
-// What every kernel needs besides its operands: the team of OpenMP threads, oneDNN's engine and
-// stream, and scratch memory. Made once, by the thread that computes, and used and destroyed by
-// that thread alone (a second caller would make a second OpenMP team, and the two would fight over
-// the cores).
-//
-// Between parallel regions the team's threads spin for some milliseconds, then sleep (libgomp's
-// default, which OMP_WAIT_POLICY and GOMP_SPINCOUNT change): they spin through a step, and sleep
-// when there is none.
+// What every kernel needs besides its operands: the team of threads, oneDNN's engine and stream,
+// and scratch memory. For one thread, see ThreadTeam.
 class KernelContext {
  public:
   // `num_threads` >= 1 (one is taken in a build with ThreadSanitizer). The team is pinned, from
@@ -39,7 +34,8 @@ class KernelContext {
   KernelContext(const KernelContext&) = delete;
   KernelContext& operator=(const KernelContext&) = delete;
 
-  int num_threads() const { return num_threads_; }
+  int num_threads() const { return team_.num_threads(); }
+  ThreadTeam& team() { return team_; }
   Onednn& onednn() { return *onednn_; }
   BlockProducts& block_products() { return *block_products_; }
 
@@ -56,17 +52,10 @@ class KernelContext {
   };
   absl::Span<Share> shares() { return absl::MakeSpan(shares_); }
 
-  // Called by every thread of a parallel region, with its number, before it works: pins a thread
-  // that is not yet.
-  void EnterRegion(int thread);
-
  private:
-  class Affinity;
-
   void GrowScratch(size_t size_bytes);
 
-  const int num_threads_;
-  std::unique_ptr<Affinity> affinity_;  // null: not pinned
+  ThreadTeam team_;
   std::unique_ptr<Onednn> onednn_;
   std::unique_ptr<BlockProducts> block_products_;
   AlignedBuffer scratch_;

@@ -353,6 +353,11 @@ void Linear::Prepare(KernelContext& context, int64_t num_rows, bool add) const {
   }
 }
 
+bool Linear::UsesOnednn(int64_t num_rows) const {
+  if (packed_->quantized != nullptr || packed_->channels || packed_->fits_tiles()) return false;
+  return num_rows > kMaxProductRows || packed_->weights.panel_width == 0;
+}
+
 int64_t Linear::in_features() const { return packed_->shape.in_features; }
 int64_t Linear::out_features() const { return packed_->shape.out_features; }
 size_t Linear::packed_bytes() const {

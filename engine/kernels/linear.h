@@ -86,6 +86,10 @@ class Linear {
   // takes up to a millisecond longer. This makes it now, for `num_rows` of contiguous x and y.
   void Prepare(KernelContext& context, int64_t num_rows, bool add = false) const;
 
+  // Whether Apply of so many rows runs oneDNN's primitives, which ThreadTeam::RunInOneRegion does
+  // not allow.
+  bool UsesOnednn(int64_t num_rows) const;
+
   int64_t in_features() const;
   int64_t out_features() const;
   size_t packed_bytes() const;

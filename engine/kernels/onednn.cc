@@ -1,5 +1,7 @@
 #include "engine/kernels/onednn.h"
 
+#include <omp.h>
+
 #include <utility>
 #include <vector>
 
@@ -224,6 +226,7 @@ void Matmul::Execute(Onednn& onednn, const void* x, const void* weights, const f
       {DNNL_ARG_BIAS, bias == nullptr ? nullptr : set(bias_, bias)},
   };
   const int num_arguments = bias == nullptr ? 4 : 5;
+  CHECK(omp_in_parallel() == 0) << "oneDNN opens a region of its own";
   const dnnl_status_t status =
       dnnl_primitive_execute(primitive_.get(), onednn.stream().get(), num_arguments, arguments);
   CHECK_EQ(status, dnnl_success) << implementation_;

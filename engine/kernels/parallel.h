@@ -1,36 +1,33 @@
 #ifndef ATTENDANT_ENGINE_KERNELS_PARALLEL_H_
 #define ATTENDANT_ENGINE_KERNELS_PARALLEL_H_
 
-// Loops over the context's team of threads; private to this folder. A region has the whole team or
-// one thread, never a part of it: libgomp ends the threads that a smaller team leaves out.
-
-#include <omp.h>
+// Loops over the context's team of threads; private to this folder.
 
 #include <atomic>
 #include <cstdint>
+#include <type_traits>
 
 #include "absl/types/span.h"
 #include "engine/kernels/kernel_context.h"
 
 namespace attendant::engine {
 
-// body(begin, end) over equal shares of [0, count), one for each thread; in the caller's thread
-// alone if there are fewer than `grain` for each of two.
+// body(begin, end, thread), or without the thread's number, over equal shares of [0, count), one
+// for each thread; in the caller's thread alone if there are fewer than `grain` for each of two.
 template <typename Body>
 void ParallelRanges(KernelContext& context, int64_t count, int64_t grain, const Body& body) {
+  const auto run = [&body](int64_t begin, int64_t end, int thread) {
+    if (begin >= end) return;
+    if constexpr (std::is_invocable_v<const Body&, int64_t, int64_t, int>) {
+      body(begin, end, thread);
+    } else {
+      body(begin, end);
+    }
+  };
   const int threads = context.num_threads();
-  if (threads == 1 || count < 2 * grain) {
-    if (count > 0) body(int64_t{0}, count);
-    return;
-  }
-#pragma omp parallel num_threads(threads)
-  {
-    const int thread = omp_get_thread_num();
-    context.EnterRegion(thread);
-    const int64_t begin = count * thread / threads;
-    const int64_t end = count * (thread + 1) / threads;
-    if (begin < end) body(begin, end);
-  }
+  if (threads == 1 || count < 2 * grain) return run(0, count, 0);
+  context.team().Run(
+      [&](int thread) { run(count * thread / threads, count * (thread + 1) / threads, thread); });
 }
 
 // body(task, thread) for each task of [0, num_tasks), begun in order, each by the next thread that
@@ -42,13 +39,14 @@ void ParallelTasks(KernelContext& context, int64_t num_tasks, const Body& body) 
     for (int64_t task = 0; task < num_tasks; ++task) body(task, 0);
     return;
   }
-#pragma omp parallel num_threads(threads)
-  {
-    const int thread = omp_get_thread_num();
-    context.EnterRegion(thread);
-#pragma omp for schedule(dynamic, 1) nowait
-    for (int64_t task = 0; task < num_tasks; ++task) body(task, thread);
-  }
+  std::atomic<int64_t> next{0};
+  context.team().Run([&](int thread) {
+    while (true) {
+      const int64_t task = next.fetch_add(1, std::memory_order_relaxed);
+      if (task >= num_tasks) break;
+      body(task, thread);
+    }
+  });
 }
 
 // The same, but each thread begins with a share of its own, [count * thread / threads, count *
@@ -65,10 +63,7 @@ void ParallelShares(KernelContext& context, int64_t num_tasks, const Body& body)
   for (int thread = 0; thread < threads; ++thread) {
     shares[thread].next.store(num_tasks * thread / threads, std::memory_order_relaxed);
   }
-#pragma omp parallel num_threads(threads)
-  {
-    const int thread = omp_get_thread_num();
-    context.EnterRegion(thread);
+  context.team().Run([&](int thread) {
     for (int i = 0; i < threads; ++i) {
       const int owner = (thread + i) % threads;
       const int64_t end = num_tasks * (owner + 1) / threads;
@@ -78,7 +73,7 @@ void ParallelShares(KernelContext& context, int64_t num_tasks, const Body& body)
         body(task, thread);
       }
     }
-  }
+  });
 }
 
 }  // namespace attendant::engine

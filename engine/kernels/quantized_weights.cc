@@ -678,9 +678,8 @@ void QuantizedWeights::MultiplyIntegers(KernelContext& context, ConstMatrix x,
   RoundRows(context, x, product.x);
   const auto multiply = HWY_DYNAMIC_POINTER(MultiplyPanels);
   const int64_t grain = std::max<int64_t>(1, kGrainBytes / (x.rows * panel_bytes_));
-  ParallelRanges(context, num_panels_, grain, [&](int64_t begin, int64_t end) {
-    multiply(product, begin, end,
-             reinterpret_cast<float*>(scratch + sums + omp_get_thread_num() * kSumsBytes));
+  ParallelRanges(context, num_panels_, grain, [&](int64_t begin, int64_t end, int thread) {
+    multiply(product, begin, end, reinterpret_cast<float*>(scratch + sums + thread * kSumsBytes));
   });
 }
 

@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/log/check.h"
 #include "engine/base/status_macros.h"
 #include "engine/kernels/norm.h"
@@ -47,6 +48,8 @@ struct Transformer::Impl {
     return it == computed_heads.end() ? nullptr : &*it;
   }
 
+  bool LayersUseOnednn(int32_t num_tokens) const;
+
   void Embed(const Batch& batch, Matrix hidden);
   void EmbedImages(const Batch& batch, Matrix hidden);
   void RunLayer(int32_t layer, Matrix hidden);
@@ -66,6 +69,16 @@ struct Transformer::Impl {
   Workspace workspace;
   std::vector<Head> computed_heads;
 };
+
+bool Transformer::Impl::LayersUseOnednn(int32_t num_tokens) const {
+  return absl::c_any_of(weights.layers, [num_tokens](const LayerWeights& layer) {
+    return layer.query_key_value.UsesOnednn(num_tokens) ||
+           layer.attention_output.UsesOnednn(num_tokens) || layer.up.UsesOnednn(num_tokens) ||
+           layer.down.UsesOnednn(num_tokens) ||
+           (layer.cross && (layer.cross->query.UsesOnednn(num_tokens) ||
+                            layer.cross->output.UsesOnednn(num_tokens)));
+  });
+}
 
 void Transformer::Impl::Embed(const Batch& batch, Matrix hidden) {
   const Matrix embedded =
@@ -256,9 +269,16 @@ ConstMatrix Transformer::Forward(const Batch& batch, KvCache* cache, HiddenState
   impl.Embed(batch, hidden);
   impl.attention.Begin(batch, cache);
   if (impl.encoder != nullptr) impl.cross_attention.Begin(batch, *cache);
-  for (int32_t layer = 0; layer < impl.config.num_hidden_layers; ++layer) {
-    observer(layer, hidden);
-    impl.RunLayer(layer, hidden);
+  const auto run_layers = [&] {
+    for (int32_t layer = 0; layer < impl.config.num_hidden_layers; ++layer) {
+      observer(layer, hidden);
+      impl.RunLayer(layer, hidden);
+    }
+  };
+  if (impl.LayersUseOnednn(batch.num_tokens())) {
+    run_layers();
+  } else {
+    impl.context.team().RunInOneRegion(run_layers);
   }
   if (impl.weights.final_norm) impl.Norm(*impl.weights.final_norm, hidden, hidden);
   observer(impl.config.num_hidden_layers, hidden);
