@@ -268,7 +268,8 @@ void GenerateRunner::ReadRow(Outcome& outcome, int64_t token, absl::Span<float> 
   if (is_prompt) {
     read = ScoreToken(logits, sequence.tokens[token + 1], num_top);
   } else {
-    read = sequence.sampler.Sample(sequence.tokens, logits, num_top);
+    read = sequence.sampler.Sample(sequence.tokens, logits,
+                                   sequence.job.logprobs ? std::optional(num_top) : std::nullopt);
   }
   if (!read.ok()) {
     outcome.status = read.status();

@@ -58,7 +58,7 @@ namespace attendant::engine {
 HWY_EXPORT(FinishBlock);
 
 void ApplyEpilogue(const Epilogue& epilogue, const float* sums, int64_t sums_stride,
-                   int64_t feature, Matrix y) {
+                   int64_t feature, const Matrix& y) {
   HWY_DYNAMIC_DISPATCH(FinishBlock)(epilogue, sums, sums_stride, feature, y);
 }
 

@@ -18,7 +18,7 @@ struct Epilogue {
 
 // Moves the sums of a block, [y.rows, sums_stride], to y, whose first column is output `feature`.
 void ApplyEpilogue(const Epilogue& epilogue, const float* sums, int64_t sums_stride,
-                   int64_t feature, Matrix y);
+                   int64_t feature, const Matrix& y);
 
 }  // namespace attendant::engine
 

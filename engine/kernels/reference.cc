@@ -242,6 +242,12 @@ float LogSumExp(absl::Span<const float> x) {
   return static_cast<float>(largest + std::log(sum));
 }
 
+float Max(absl::Span<const float> x) {
+  float largest = -kInfinity;
+  for (const float value : x) largest = value > largest || std::isnan(value) ? value : largest;
+  return largest;
+}
+
 int32_t ArgMax(absl::Span<const float> x) {
   int32_t best = -1;
   for (int32_t i = 0; i < x.size(); ++i) {

@@ -30,6 +30,20 @@ float MaxOf(const float* x, size_t size) {
   return hn::ReduceMax(d, max);
 }
 
+// The largest value; NaN if any is, -infinity if there is none.
+float MaxOrNan(const float* x, size_t size) {
+  const Floats d;
+  FloatVec max = hn::Neg(hn::Inf(d));
+  auto is_number = hn::Eq(max, max);
+  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
+    const FloatVec v = LoadFloats(x + i, count);
+    is_number = hn::And(is_number, hn::Eq(v, v));  // zeros behind the last are
+    max = hn::IfThenElse(hn::FirstN(d, count), hn::Max(max, v), max);
+  });
+  return hn::AllTrue(d, is_number) ? hn::ReduceMax(d, max)
+                                   : std::numeric_limits<float>::quiet_NaN();
+}
+
 // sum(exp(x - shift)); NaN if any is.
 float SumOfExp(const float* x, size_t size, float shift) {
   const Floats d;
@@ -89,6 +103,7 @@ namespace attendant::engine {
 namespace {
 
 HWY_EXPORT(MaxOf);
+HWY_EXPORT(MaxOrNan);
 HWY_EXPORT(SumOfExp);
 HWY_EXPORT(IndexOf);
 HWY_EXPORT(SubtractFrom);
@@ -103,6 +118,8 @@ float LogSumExp(absl::Span<const float> x) {
   const float shift = std::isfinite(max) ? max : 0.0f;
   return shift + std::log(HWY_DYNAMIC_DISPATCH(SumOfExp)(x.data(), x.size(), shift));
 }
+
+float Max(absl::Span<const float> x) { return HWY_DYNAMIC_DISPATCH(MaxOrNan)(x.data(), x.size()); }
 
 int32_t ArgMax(absl::Span<const float> x) {
   DCHECK(!x.empty());

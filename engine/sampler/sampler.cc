@@ -30,11 +30,8 @@ std::vector<ScoredToken> TopTokens(absl::Span<const float> logits, float normali
   return top;
 }
 
-}  // namespace
-
-absl::StatusOr<float> LogNormalizer(absl::Span<const float> logits) {
-  const float normalizer = LogSumExp(logits);
-  if (std::isfinite(normalizer)) return normalizer;
+// Of logits whose maximum, or the sum of their exponentials, is not finite.
+absl::Status UselessLogits(absl::Span<const float> logits) {
   for (size_t id = 0; id < logits.size(); ++id) {
     if (std::isnan(logits[id]) || logits[id] == std::numeric_limits<float>::infinity()) {
       return absl::InternalError(
@@ -42,6 +39,14 @@ absl::StatusOr<float> LogNormalizer(absl::Span<const float> logits) {
     }
   }
   return absl::InternalError("the model gave no token any probability");
+}
+
+}  // namespace
+
+absl::StatusOr<float> LogNormalizer(absl::Span<const float> logits) {
+  const float normalizer = LogSumExp(logits);
+  if (!std::isfinite(normalizer)) return UselessLogits(logits);
+  return normalizer;
 }
 
 absl::StatusOr<SampledToken> ScoreToken(absl::Span<const float> logits, int32_t id,
@@ -57,18 +62,21 @@ Sampler::Sampler(const LogitsProcessors& processors, uint64_t seed)
 }
 
 absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const int32_t> tokens,
-                                             absl::Span<float> logits, int32_t num_top) {
-  ASSIGN_OR_RETURN(const float normalizer, LogNormalizer(logits));
+                                             absl::Span<float> logits,
+                                             std::optional<int32_t> num_top) {
   const SamplingParams& params = processors_.options().sampling;
-  SampledToken token;
-  token.top = TopTokens(logits, normalizer, num_top);
-
-  // The raw logit of a token that was changed below, for its logprob.
   const bool is_processed = processors_.Applies(tokens);
-  if (is_processed) {
-    raw_.assign(logits.begin(), logits.end());
-    processors_.Apply(tokens, logits, scratch_);
+  SampledToken token;
+  float normalizer = 0;
+  if (num_top.has_value()) {
+    ASSIGN_OR_RETURN(normalizer, LogNormalizer(logits));
+    token.top = TopTokens(logits, normalizer, *num_top);
+    // The raw logit of a token that was changed below, for its logprob.
+    if (is_processed) raw_.assign(logits.begin(), logits.end());
+  } else if (!std::isfinite(Max(logits))) {
+    return UselessLogits(logits);
   }
+  if (is_processed) processors_.Apply(tokens, logits, scratch_);
 
   const int32_t best = ArgMax(logits);
   if (logits[best] == -std::numeric_limits<float>::infinity()) {
@@ -86,7 +94,9 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const int32_t> tokens,
         static_cast<int64_t>(tokens.size()) - processors_.options().prompt_tokens;
     token.id = DrawCandidate(candidates_, UniformAt(seed_, num_drawn));
   }
-  token.logprob = (is_processed ? raw_[token.id] : logits[token.id]) - normalizer;
+  if (num_top.has_value()) {
+    token.logprob = (is_processed ? raw_[token.id] : logits[token.id]) - normalizer;
+  }
   return token;
 }
 

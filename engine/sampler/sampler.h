@@ -2,6 +2,8 @@
 #define ATTENDANT_ENGINE_SAMPLER_SAMPLER_H_
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -20,7 +22,7 @@ struct ScoredToken {
 
 struct SampledToken {
   int32_t id = 0;
-  float logprob = 0;
+  float logprob = 0;             // if it was asked for
   std::vector<ScoredToken> top;  // the most probable, descending
 };
 
@@ -41,10 +43,11 @@ class Sampler {
   Sampler(const LogitsProcessors& processors, uint64_t seed);
 
   // The next token of a sequence of `tokens`, the prompt and the output so far. `logits`
-  // [vocab_size] are spoilt. Errors as ScoreToken; and INTERNAL if the processors leave nothing to
-  // draw.
+  // [vocab_size] are spoilt. Logprobs, its own and of the `num_top` most probable, only where there
+  // is such a number: they take longer than a greedy choice does. Errors as ScoreToken; and
+  // INTERNAL if the processors leave nothing to draw.
   absl::StatusOr<SampledToken> Sample(absl::Span<const int32_t> tokens, absl::Span<float> logits,
-                                      int32_t num_top);
+                                      std::optional<int32_t> num_top);
 
  private:
   const LogitsProcessors& processors_;

@@ -251,6 +251,26 @@ TEST(SoftmaxTest, LogSumExpOfExtremes) {
   });
 }
 
+TEST(SoftmaxTest, MaxSeesWhatIsNoNumber) {
+  ForEachTarget([] {
+    for (const int64_t size : kSizes) {
+      TestMatrix x(1, size);
+      const absl::Span<const float> span(x.view().data, size);
+      EXPECT_EQ(Max(span), reference::Max(span));
+      for (int64_t i = 0; i < size; ++i) x(0, i) -= 30;
+      EXPECT_EQ(Max(span), reference::Max(span)) << "negative, beside what is behind the last";
+      for (int64_t i = 0; i < size; ++i) {
+        std::vector<float> with_nan(span.begin(), span.end());
+        with_nan[i] = kNaN;
+        EXPECT_TRUE(std::isnan(Max(with_nan)));
+      }
+    }
+    EXPECT_EQ(Max({}), -kInfinity);
+    EXPECT_EQ(Max({-kInfinity, -kInfinity}), -kInfinity);
+    EXPECT_EQ(Max({1.0f, kInfinity, 2.0f}), kInfinity);
+  });
+}
+
 TEST(SoftmaxTest, ArgMaxIsTheFirstOfEquals) {
   ForEachTarget([] {
     for (const int64_t size : kSizes) {

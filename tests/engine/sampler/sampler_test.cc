@@ -37,14 +37,16 @@ class Sequence {
         tokens_(std::move(prompt)),
         sampler_(processors_, params.seed) {}
 
-  absl::StatusOr<SampledToken> Sample(std::vector<float> logits, int32_t num_top = 0) {
+  absl::StatusOr<SampledToken> Sample(std::vector<float> logits, std::optional<int32_t> num_top) {
     return sampler_.Sample(tokens_, absl::MakeSpan(logits), num_top);
   }
 
+  void Add(int32_t token) { tokens_.push_back(token); }
+
   int32_t Draw(std::vector<float> logits) {
-    const auto token = Sample(std::move(logits));
+    const auto token = Sample(std::move(logits), std::nullopt);
     EXPECT_OK(token);
-    tokens_.push_back(token.ok() ? token->id : -1);
+    Add(token.ok() ? token->id : -1);
     return tokens_.back();
   }
 
@@ -58,6 +60,21 @@ TEST(SamplerTest, GreedyTakesTheLargestAndTheFirstOfEquals) {
   Sequence sequence(Greedy());
   EXPECT_EQ(sequence.Draw({1, 3, 2}), 1);
   EXPECT_EQ(sequence.Draw({-kInfinity, 2, 2}), 1);
+}
+
+TEST(SamplerTest, DrawsTheSameWithAndWithoutLogprobs) {
+  SamplingParams params;
+  params.repetition_penalty = 1.5f;
+  params.seed = 7;
+  Sequence with(params), without(params);
+  for (int i = 0; i < 50; ++i) {
+    std::vector<float> logits;
+    for (int id = 0; id < 20; ++id) logits.push_back(std::sin(static_cast<float>(id * (i + 1))));
+    ASSERT_OK_AND_ASSIGN(const SampledToken token, with.Sample(logits, 1));
+    with.Add(token.id);
+    EXPECT_EQ(without.Draw(logits), token.id);
+    EXPECT_LT(token.logprob, 0);
+  }
 }
 
 TEST(SamplerTest, LogprobsAreOfTheRawLogits) {
@@ -183,18 +200,20 @@ TEST(SamplerTest, TemperatureComesBeforeMinP) {
 
 TEST(SamplerTest, LogitsThatAreNoNumbersAreAnError) {
   for (const SamplingParams& params : {Greedy(), SamplingParams()}) {
-    for (const std::vector<float>& logits :
-         {std::vector<float>{1, kNan, 2}, {kNan, 1, 2}, {kNan, kNan, kNan}}) {
+    for (const std::optional<int32_t> num_top : {std::optional(3), std::optional<int32_t>()}) {
+      for (const std::vector<float>& logits :
+           {std::vector<float>{1, kNan, 2}, {kNan, 1, 2}, {kNan, kNan, kNan}}) {
+        Sequence sequence(params);
+        EXPECT_THAT(sequence.Sample(logits, num_top),
+                    StatusIs(absl::StatusCode::kInternal, HasSubstr("nan")));
+      }
+      std::vector<float> infinite = {1, kInfinity, 2};
       Sequence sequence(params);
-      EXPECT_THAT(sequence.Sample(logits, 3),
-                  StatusIs(absl::StatusCode::kInternal, HasSubstr("nan")));
+      EXPECT_THAT(sequence.Sample(infinite, num_top),
+                  StatusIs(absl::StatusCode::kInternal, HasSubstr("token 1 is inf")));
+      std::vector<float> impossible = {-kInfinity, -kInfinity};
+      EXPECT_THAT(sequence.Sample(impossible, num_top), StatusIs(absl::StatusCode::kInternal));
     }
-    std::vector<float> infinite = {1, kInfinity, 2};
-    Sequence sequence(params);
-    EXPECT_THAT(sequence.Sample(infinite, 3),
-                StatusIs(absl::StatusCode::kInternal, HasSubstr("token 1 is inf")));
-    std::vector<float> impossible = {-kInfinity, -kInfinity};
-    EXPECT_THAT(sequence.Sample(impossible, 3), StatusIs(absl::StatusCode::kInternal));
   }
 }
 
