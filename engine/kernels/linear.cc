@@ -69,14 +69,18 @@ struct Linear::Packed {
                         DataTypeName(shape.dtype));
   }
 
-  // Once there are weights: the kernels for one row and several may differ, and whatever is wrong
-  // with either is found now.
+  // Once there are weights, and where oneDNN multiplies by them: its code for one row and for
+  // several may differ, and whatever is wrong with either is found now.
   absl::Status MakeFirstMatmuls(KernelContext& context, bool strict);
   absl::StatusOr<Matmul*> GetMatmul(KernelContext& context, const Key& key);
   void Apply(KernelContext& context, ConstMatrix x, Matrix y, bool add);
   void ApplyPiece(KernelContext& context, ConstMatrix x, Matrix y, bool add);
   void ApplyRows(KernelContext& context, ConstMatrix x, Matrix y, bool add);
   void ApplyTiles(KernelContext& context, ConstMatrix x, Matrix y, bool add);
+  bool UsesOnednn(int64_t num_rows) const {
+    if (quantized != nullptr || channels || fits_tiles()) return false;
+    return num_rows > kMaxProductRows || weights.panel_width == 0;
+  }
   // Whether the panels are such as matrix registers take.
   bool fits_tiles() const {
     return shape.dtype == DataType::kBFloat16 && weights.panel_width == kTilePanel &&
@@ -97,7 +101,12 @@ struct Linear::Packed {
 };
 
 absl::Status Linear::Packed::MakeFirstMatmuls(KernelContext& context, bool strict) {
+  if (fits_tiles()) {
+    implementation = "bf16:tiles";
+    return absl::OkStatus();
+  }
   for (const int64_t rows : {int64_t{1}, kRowsToPackFor}) {
+    if (!UsesOnednn(rows)) continue;
     for (const bool add : {true, false}) {
       ASSIGN_OR_RETURN(const Matmul* matmul,
                        GetMatmul(context, {rows, shape.in_features, shape.out_features, add}));
@@ -344,19 +353,14 @@ void Linear::ApplyAdd(KernelContext& context, ConstMatrix x, Matrix y) const {
 }
 
 void Linear::Prepare(KernelContext& context, int64_t num_rows, bool add) const {
-  if (packed_->quantized != nullptr || packed_->channels) return;
-  if (packed_->fits_tiles()) return;
-  while (num_rows > 0) {
+  while (num_rows > 0 && UsesOnednn(num_rows)) {
     const int64_t rows = NextPiece(num_rows);
     CHECK_OK(packed_->GetMatmul(context, {rows, in_features(), out_features(), add}).status());
     num_rows -= rows;
   }
 }
 
-bool Linear::UsesOnednn(int64_t num_rows) const {
-  if (packed_->quantized != nullptr || packed_->channels || packed_->fits_tiles()) return false;
-  return num_rows > kMaxProductRows || packed_->weights.panel_width == 0;
-}
+bool Linear::UsesOnednn(int64_t num_rows) const { return packed_->UsesOnednn(num_rows); }
 
 int64_t Linear::in_features() const { return packed_->shape.in_features; }
 int64_t Linear::out_features() const { return packed_->shape.out_features; }
