@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -193,17 +194,23 @@ void FinishBlock(const ChannelProduct& p, int64_t row, int64_t rows, int64_t pan
   }
 }
 
-// The greatest magnitude of a row; NaN if a value is not finite.
+// The greatest magnitude of a row; infinite or NaN if a value is.
 HWY_INLINE float Magnitude(const float* x, int64_t size) {
+  // As integers, of which those that stand for what is not finite are the greatest.
   const Floats d;
-  FloatVec largest = hn::Zero(d);
-  FloatVec not_finite = hn::Zero(d);  // x - x, which is 0 or NaN
-  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
-    const FloatVec v = LoadFloats(x + i, count);
-    largest = hn::Max(largest, hn::Abs(v));
-    not_finite = hn::Add(not_finite, hn::Sub(v, v));
-  });
-  return hn::ReduceMax(d, largest) + hn::ReduceSum(d, not_finite);
+  const hn::Rebind<uint32_t, Floats> du;
+  const auto bits = [&](FloatVec v) HWY_ATTR { return hn::BitCast(du, hn::Abs(v)); };
+  auto largest = hn::Zero(du), other = largest;
+  int64_t i = 0;
+  constexpr auto kStep = static_cast<int64_t>(kLanes);
+  for (; i + 2 * kStep <= size; i += 2 * kStep) {
+    largest = hn::Max(largest, bits(hn::LoadU(d, x + i)));
+    other = hn::Max(other, bits(hn::LoadU(d, x + i + kStep)));
+  }
+  for (; i < size; i += kStep) {
+    largest = hn::Max(largest, bits(LoadFloats(x + i, std::min(kStep, size - i))));
+  }
+  return std::bit_cast<float>(hn::ReduceMax(du, hn::Max(largest, other)));
 }
 
 // to [depth]: the row in 8 bits, 128 too large; 128 behind the last. Returns its scale.
@@ -212,9 +219,9 @@ float RoundRow(const float* x, int64_t size, int64_t depth, uint8_t* to) {
   const hn::Rebind<uint8_t, Floats> d8;
   const float magnitude = Magnitude(x, size);
   // Smaller ones are as good as 0, and their inverse may be infinite.
-  if (!(magnitude >= 1e-30f)) {
+  if (!(magnitude >= 1e-30f) || std::isinf(magnitude)) {
     std::memset(to, 128, depth);
-    return std::isnan(magnitude) ? magnitude : 0.0f;
+    return std::isfinite(magnitude) ? 0.0f : std::numeric_limits<float>::quiet_NaN();
   }
   const FloatVec inverse = hn::Set(d, 127.0f / magnitude);
   const IntVec offset = hn::Set(Ints(), 128);

@@ -24,6 +24,12 @@ memory::data_type OnednnType(DataType dtype) {
   return dtype == DataType::kFloat32 ? memory::data_type::f32 : memory::data_type::bf16;
 }
 
+bool HasInstructions(dnnl::cpu_isa isa) {
+  // Newer instruction sets have the bits of the older ones.
+  const auto wanted = static_cast<unsigned>(isa);
+  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & wanted) == wanted;
+}
+
 std::string ShapeName(const MatmulShape& shape) {
   return absl::StrFormat("matmul [%d, %d] x [%d, %d] in %s", shape.rows, shape.in_features,
                          shape.in_features, shape.out_features,
@@ -125,16 +131,13 @@ std::string Onednn::InstructionSet() {
 }
 
 bool Onednn::MultipliesBFloat16() {
-  // Newer instruction sets have the bits of the older ones.
-  const auto has = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-  const auto wanted = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
-  return (has & wanted) == wanted;
+  static const bool multiplies = HasInstructions(dnnl::cpu_isa::avx512_core_bf16);
+  return multiplies;
 }
 
 bool Onednn::HasTiles() {
-  const auto has = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-  const auto wanted = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_amx);
-  return (has & wanted) == wanted;
+  static const bool has_tiles = HasInstructions(dnnl::cpu_isa::avx512_core_amx);
+  return has_tiles;
 }
 
 std::string PackedWeights::LayoutText() const {
