@@ -19,22 +19,28 @@ inline KernelContext& BenchmarkContext() {
   return context;
 }
 
-// A contiguous matrix of random values in [-1, 1).
+// A contiguous matrix of random values in [-1, 1), in such memory as the engine keeps activations
+// in.
 class RandomMatrix {
  public:
   RandomMatrix(int64_t rows, int64_t cols, uint32_t seed = 1)
-      : rows_(rows), cols_(cols), values_(rows * cols) {
+      : rows_(rows), cols_(cols), values_(rows * cols * sizeof(float)) {
     std::mt19937 random(seed);
-    for (float& value : values_) value = static_cast<float>(random()) * 0x1p-31f - 1.0f;
+    float* values = view().data;
+    for (int64_t i = 0; i < rows * cols; ++i) {
+      values[i] = static_cast<float>(random()) * 0x1p-31f - 1.0f;
+    }
   }
 
-  operator Matrix() { return {values_.data(), rows_, cols_}; }
-  operator ConstMatrix() const { return {values_.data(), rows_, cols_}; }
+  operator Matrix() { return {reinterpret_cast<float*>(values_.data()), rows_, cols_}; }
+  operator ConstMatrix() const {
+    return {reinterpret_cast<const float*>(values_.data()), rows_, cols_};
+  }
   Matrix view() { return *this; }
 
  private:
   int64_t rows_, cols_;
-  std::vector<float> values_;
+  AlignedBuffer values_;
 };
 
 // A benchmark of a kernel that computes wrongly means nothing.
