@@ -337,8 +337,8 @@ class BlockedAttention {
       num_pack_tasks += plan.num_blocks() * call_.options.num_key_value_heads;
       plans_[num_plans_++] = plan;
     }
-    ParallelTasks(context_, num_pack_tasks, [&](int64_t task, int thread) { Pack(task, thread); });
-    ParallelTasks(context_, num_tasks, [&](int64_t task, int thread) { Attend(task, thread); });
+    ParallelShares(context_, num_pack_tasks, [&](int64_t task, int thread) { Pack(task, thread); });
+    ParallelShares(context_, num_tasks, [&](int64_t task, int thread) { Attend(task, thread); });
   }
 
   // The last plan whose first task is not beyond `task`.
@@ -650,7 +650,7 @@ class DecodeAttention {
     carve(carver);
     num_plans_ = count;
     plan_all(plans_);
-    ParallelTasks(context_, num_tasks, [&](int64_t task, int thread) { Attend(task, thread); });
+    ParallelShares(context_, num_tasks, [&](int64_t task, int thread) { Attend(task, thread); });
     ParallelRanges(context_, num_rows, 64, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) Join(row);
     });
