@@ -47,11 +47,11 @@ constexpr bool kSingleThread = true;
 constexpr bool kSingleThread = false;
 #endif
 
-// Half a millisecond, where a pause takes some 140 cycles; as libgomp, not at all where that is
-// wished.
+// Some ten milliseconds, where a pause takes 140 cycles, and so longer than another program holds a
+// processor up as a rule; as libgomp, not at all where that is wished.
 int MaxSpins() {
   const char* policy = std::getenv("OMP_WAIT_POLICY");
-  return policy != nullptr && absl::EqualsIgnoreCase(policy, "passive") ? 0 : 10000;
+  return policy != nullptr && absl::EqualsIgnoreCase(policy, "passive") ? 0 : 150000;
 }
 
 // Until `value` is no longer `old`: spins, then sleeps.
