@@ -47,11 +47,26 @@ constexpr bool kSingleThread = true;
 constexpr bool kSingleThread = false;
 #endif
 
-// Some ten milliseconds, where a pause takes 140 cycles, and so longer than another program holds a
-// processor up as a rule; as libgomp, not at all where that is wished.
-int MaxSpins() {
+// How many threads a region really gets: OMP_THREAD_LIMIT may allow fewer.
+int TeamSize(int wanted) {
+  omp_set_dynamic(0);  // the same number every time
+  int size = 1;
+#pragma omp parallel num_threads(wanted)
+  if (omp_get_thread_num() == 0) size = omp_get_num_threads();
+  if (size < wanted) {
+    LOG(WARNING) << "OpenMP gives " << size << " of " << wanted
+                 << " compute threads; see OMP_THREAD_LIMIT and OMP_MAX_ACTIVE_LEVELS";
+  }
+  return size;
+}
+
+// Of threads that have processors of their own some ten milliseconds, where a pause takes 140
+// cycles: longer than another program holds a processor up as a rule. Little where others may need
+// it; and, as libgomp, none where that is wished.
+int MaxSpins(bool is_pinned) {
   const char* policy = std::getenv("OMP_WAIT_POLICY");
-  return policy != nullptr && absl::EqualsIgnoreCase(policy, "passive") ? 0 : 150000;
+  if (policy != nullptr && absl::EqualsIgnoreCase(policy, "passive")) return 0;
+  return is_pinned ? 150000 : 1000;
 }
 
 // Until `value` is no longer `old`: spins, then sleeps.
@@ -115,11 +130,12 @@ class ThreadTeam::Affinity {
 };
 
 ThreadTeam::ThreadTeam(int num_threads, bool pin_threads)
-    : num_threads_(kSingleThread ? 1 : num_threads), max_spins_(MaxSpins()) {
+    : num_threads_(kSingleThread ? 1 : TeamSize(std::max(num_threads, 1))),
+      affinity_(pin_threads ? Affinity::Create(num_threads_) : nullptr),
+      max_spins_(MaxSpins(affinity_ != nullptr)) {
   CHECK_GE(num_threads, 1);
   omp_set_num_threads(num_threads_);  // oneDNN asks for as many
   if (!pin_threads) return;
-  affinity_ = Affinity::Create(num_threads_);
   if (affinity_ == nullptr) {
     LOG(WARNING) << "compute threads are not pinned: fewer than " << num_threads
                  << " processors to run on that no other server has pinned its own to; give each "

@@ -18,7 +18,7 @@ namespace attendant::engine {
 // is none.
 class ThreadTeam {
  public:
-  // As KernelContext's.
+  // As KernelContext's; fewer threads where OpenMP gives fewer, with a warning.
   ThreadTeam(int num_threads, bool pin_threads);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
@@ -47,8 +47,8 @@ class ThreadTeam {
   void Enter(int thread);
 
   const int num_threads_;
+  const std::unique_ptr<Affinity> affinity_;  // null: not pinned
   const int max_spins_;
-  std::unique_ptr<Affinity> affinity_;  // null: not pinned
 
   bool in_region_ = false;
   const Work* work_ = nullptr;  // of the round; null: the region ends

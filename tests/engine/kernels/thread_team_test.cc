@@ -1,5 +1,7 @@
 #include "engine/kernels/thread_team.h"
 
+#include <omp.h>
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -104,6 +106,17 @@ TEST(ThreadTeamTest, WhatIsThrownInARegionComesThrough) {
           [&] { EXPECT_EQ(Rounds(team, 4), std::vector<int>(team.num_threads(), 4)); });
     });
   }
+}
+
+// As with OMP_THREAD_LIMIT, which can only be set before the program starts.
+TEST(ThreadTeamTest, HasNoMoreThreadsThanOpenMpGives) {
+  std::thread([] {
+    omp_set_max_active_levels(0);
+    ThreadTeam team(4, /*pin_threads=*/false);
+    EXPECT_EQ(team.num_threads(), 1);
+    team.RunInOneRegion([&] { EXPECT_EQ(Rounds(team, 3), std::vector<int>(1, 3)); });
+    omp_set_max_active_levels(1);
+  }).join();
 }
 
 }  // namespace
