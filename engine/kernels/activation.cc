@@ -21,13 +21,15 @@ namespace {
 
 template <Activation kActivation>
 HWY_INLINE void Gate(const float* gate, const float* up, int64_t size, float* out) {
-  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
+  ForEachVector(size, [&](size_t i, size_t count) ATTENDANT_INLINE_ATTR {
     const FloatVec activated = Activate<kActivation>(LoadFloats(gate + i, count));
     StoreFloats(hn::Mul(activated, LoadFloats(up + i, count)), out + i, count);
   });
 }
 
-void GateRow(Activation activation, const float* gate, const float* up, int64_t size, float* out) {
+void GateRowOf(Activation activation, const float* gate_up, int64_t size, float* out) {
+  const float* gate = gate_up;
+  const float* up = gate_up + size;
   switch (activation) {
     case Activation::kNone:
       return Gate<Activation::kNone>(gate, up, size, out);
@@ -57,19 +59,21 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace attendant::engine {
 
-HWY_EXPORT(GateRow);
+HWY_EXPORT(GateRowOf);
 HWY_EXPORT(TanhRow);
+
+void GateRow(Activation activation, const float* gate_up, int64_t size, float* out) {
+  HWY_DYNAMIC_DISPATCH(GateRowOf)(activation, gate_up, size, out);
+}
 
 void GatedActivation(KernelContext& context, ConstMatrix gate_up, Activation activation,
                      Matrix out) {
   DCHECK_EQ(gate_up.rows, out.rows);
   DCHECK_EQ(gate_up.cols, 2 * out.cols);
-  const auto gate_row = HWY_DYNAMIC_POINTER(GateRow);
   ParallelRanges(context, out.rows, std::max<int64_t>(1, 4096 / (out.cols + 1)),
                  [&](int64_t begin, int64_t end) {
                    for (int64_t row = begin; row < end; ++row) {
-                     gate_row(activation, gate_up.row(row), gate_up.row(row) + out.cols, out.cols,
-                              out.row(row));
+                     GateRow(activation, gate_up.row(row), out.cols, out.row(row));
                    }
                  });
 }

@@ -23,6 +23,9 @@ enum class Activation : uint8_t {
 void GatedActivation(KernelContext& context, ConstMatrix gate_up, Activation activation,
                      Matrix out);
 
+// Of one row, gate_up [2 * size], in the caller's thread.
+void GateRow(Activation activation, const float* gate_up, int64_t size, float* out);
+
 // tanh in place; BERT's pooler.
 void Tanh(KernelContext& context, Matrix x);
 

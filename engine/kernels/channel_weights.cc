@@ -151,7 +151,7 @@ HWY_INLINE void Finish(const ChannelProduct& p, int64_t row, int64_t rows, int64
     const int32_t* sum = sums + part;
     for (int64_t r = 0; r < rows; ++r, out += y_stride, sum += kPanel) {
       const FloatVec row_scale = hn::Set(d, row_scales[r]);
-      Unroll<kTileVectors>([&](auto v) HWY_ATTR {
+      Unroll<kTileVectors>([&](auto v) ATTENDANT_INLINE_ATTR {
         const size_t count = kWhole ? kLanes : counts[v];
         if (!kWhole && count == 0) return;
         const IntVec exact = hn::Sub(hn::LoadU(di, sum + v * kLanes), compensation[v]);
@@ -226,7 +226,7 @@ float RoundRow(const float* x, int64_t size, int64_t depth, uint8_t* to) {
   const FloatVec inverse = hn::Set(d, 127.0f / magnitude);
   const IntVec offset = hn::Set(Ints(), 128);
   const hn::Rebind<uint32_t, Floats> du;
-  ForEachVector(size, [&](size_t i, size_t count) HWY_ATTR {
+  ForEachVector(size, [&](size_t i, size_t count) ATTENDANT_INLINE_ATTR {
     const IntVec rounded = hn::NearestInt(hn::Mul(LoadFloats(x + i, count), inverse));
     const auto bytes = hn::TruncateTo(d8, hn::BitCast(du, hn::Add(rounded, offset)));
     if (count == kLanes) {
@@ -331,28 +331,30 @@ absl::StatusOr<ChannelWeights> ChannelWeights::Create(KernelContext& context, Co
   return packed;
 }
 
-void ChannelWeights::Multiply(KernelContext& context, ConstMatrix x, const Epilogue& epilogue,
+void ChannelWeights::Multiply(KernelContext& context, const InputRows& x, const Epilogue& epilogue,
                               Matrix y) const {
-  DCHECK_EQ(x.cols, in_features_);
+  DCHECK_EQ(x.cols(), in_features_);
   DCHECK_EQ(y.cols, out_features_);
-  DCHECK_EQ(x.rows, y.rows);
-  if (x.rows == 0) return;
+  DCHECK_EQ(x.rows(), y.rows);
+  if (x.rows() == 0) return;
   // Rows come in pieces, so that scratch memory is bounded.
   constexpr int64_t kMaxRows = 4096;
-  if (x.rows > kMaxRows) {
-    for (int64_t row = 0; row < x.rows; row += kMaxRows) {
-      const int64_t rows = std::min(x.rows - row, kMaxRows);
+  if (x.rows() > kMaxRows) {
+    for (int64_t row = 0; row < x.rows(); row += kMaxRows) {
+      const int64_t rows = std::min(x.rows() - row, kMaxRows);
       Multiply(context, x.Rows(row, rows), epilogue, y.Rows(row, rows));
     }
     return;
   }
   // Rows a power of two apart would share few places of the cache.
   const int64_t stride = depth_ % 512 == 0 ? depth_ + 64 : depth_;
-  const int64_t padded_rows = RoundUp(x.rows, 16);
-  const int64_t scales_bytes = RoundUp(x.rows * static_cast<int64_t>(sizeof(float)), 64);
+  const int64_t padded_rows = RoundUp(x.rows(), 16);
+  const int64_t scales_bytes = RoundUp(x.rows() * static_cast<int64_t>(sizeof(float)), 64);
   const int64_t rows_bytes = padded_rows * stride;
+  const int64_t sums_bytes = context.num_threads() * kSumsBytes;
   std::byte* scratch =
-      context.Scratch(rows_bytes + scales_bytes + context.num_threads() * kSumsBytes);
+      context.Scratch(rows_bytes + scales_bytes + sums_bytes + x.buffer_bytes(context));
+  std::byte* buffers = scratch + rows_bytes + scales_bytes + sums_bytes;
   auto* rows = reinterpret_cast<uint8_t*>(scratch);
   auto* row_scales = reinterpret_cast<float*>(scratch + rows_bytes);
   const auto* scales = reinterpret_cast<const float*>(buffer_.data() + panels_bytes());
@@ -368,18 +370,19 @@ void ChannelWeights::Multiply(KernelContext& context, ConstMatrix x, const Epilo
       .y = y};
 
   const auto round_row = HWY_DYNAMIC_POINTER(RoundRow);
-  ParallelRanges(context, x.rows, std::max<int64_t>(1, 16384 / depth_),
-                 [&](int64_t begin, int64_t end) {
+  ParallelRanges(context, x.rows(), std::max<int64_t>(1, 16384 / depth_),
+                 [&](int64_t begin, int64_t end, int thread) {
                    for (int64_t row = begin; row < end; ++row) {
-                     row_scales[row] = round_row(x.row(row), x.cols, depth_, rows + row * stride);
+                     row_scales[row] = round_row(x.Row(row, thread, buffers), x.cols(), depth_,
+                                                 rows + row * stride);
                    }
                  });
 
-  const bool in_tiles = x.rows >= kMinTileRows && HasTiles();
+  const bool in_tiles = x.rows() >= kMinTileRows && HasTiles();
   const auto sum_block = HWY_DYNAMIC_POINTER(SumBlock);
   const auto finish_block = HWY_DYNAMIC_POINTER(FinishBlock);
   ParallelBlocks(
-      context, x.rows, num_panels(), kPanel * depth_, in_tiles,
+      context, x.rows(), num_panels(), kPanel * depth_, in_tiles,
       [&](int thread, int64_t row, int64_t count, int64_t panel, int64_t next) {
         auto* sums =
             reinterpret_cast<int32_t*>(scratch + rows_bytes + scales_bytes + thread * kSumsBytes);

@@ -9,6 +9,7 @@
 #include "engine/base/packed_matrix.h"
 #include "engine/base/tensor.h"
 #include "engine/kernels/epilogue.h"
+#include "engine/kernels/input_rows.h"
 #include "engine/kernels/kernel_context.h"
 
 namespace attendant::engine {
@@ -35,7 +36,8 @@ class ChannelWeights {
 
   // y [rows, out_features] = activation(x [rows, in_features] Wᵀ + bias), or added to y; a row of x
   // that holds a value that is not finite gives NaN.
-  void Multiply(KernelContext& context, ConstMatrix x, const Epilogue& epilogue, Matrix y) const;
+  void Multiply(KernelContext& context, const InputRows& x, const Epilogue& epilogue,
+                Matrix y) const;
 
   // "int8/channel:AVX3_DL": the form of the weights, and the instruction set of the code.
   std::string implementation() const;

@@ -21,7 +21,7 @@ HWY_INLINE void Finish(const Epilogue& epilogue, const float* sums, int64_t sums
   const float* bias = epilogue.bias == nullptr ? nullptr : epilogue.bias + feature;
   for (int64_t row = 0; row < y.rows; ++row, sums += sums_stride) {
     float* out = y.row(row);
-    ForEachVector(y.cols, [&](size_t i, size_t count) HWY_ATTR {
+    ForEachVector(y.cols, [&](size_t i, size_t count) ATTENDANT_INLINE_ATTR {
       FloatVec v = LoadFloats(sums + i, count);
       if (bias != nullptr) v = hn::Add(v, hn::LoadU(d, bias + i));
       v = Activate<kActivation>(v);

@@ -73,10 +73,24 @@ struct Linear::Packed {
   // several may differ, and whatever is wrong with either is found now.
   absl::Status MakeFirstMatmuls(KernelContext& context, bool strict);
   absl::StatusOr<Matmul*> GetMatmul(KernelContext& context, const Key& key);
-  void Apply(KernelContext& context, ConstMatrix x, Matrix y, bool add);
-  void ApplyPiece(KernelContext& context, ConstMatrix x, Matrix y, bool add);
-  void ApplyRows(KernelContext& context, ConstMatrix x, Matrix y, bool add);
-  void ApplyTiles(KernelContext& context, ConstMatrix x, Matrix y, bool add);
+  void Apply(KernelContext& context, const InputRows& x, Matrix y, bool add);
+  void ApplyPiece(KernelContext& context, const InputRows& x, Matrix y, bool add);
+  void ApplyRows(KernelContext& context, const InputRows& x, Matrix y, bool add);
+  void ApplyTiles(KernelContext& context, const InputRows& x, Matrix y, bool add);
+
+  // The rows in the type that is multiplied, InputStride values apart, in InputBytes of memory or
+  // where they are.
+  const void* Input(KernelContext& context, const InputRows& x, std::byte* memory) const;
+  int64_t InputBytes(const KernelContext& context, const InputRows& x) const;
+  int64_t InputStride(const InputRows& x) const {
+    return rounds_input() ? x.cols() : x.all_stride();
+  }
+  // Whole sets of 16 rows, as matrix registers read them; what is behind the last does not matter.
+  static int64_t RoundedBytes(const InputRows& x) {
+    const int64_t values = (x.rows() + 15) / 16 * 16 * x.cols();
+    return (values * static_cast<int64_t>(sizeof(uint16_t)) + 63) / 64 * 64;
+  }
+
   bool UsesOnednn(int64_t num_rows) const {
     if (quantized != nullptr || channels || fits_tiles()) return false;
     return num_rows > kMaxProductRows || weights.panel_width == 0;
@@ -146,56 +160,54 @@ absl::StatusOr<Matmul*> Linear::Packed::GetMatmul(KernelContext& context, const 
   return entry.matmul.get();
 }
 
-void Linear::Packed::Apply(KernelContext& context, ConstMatrix x, Matrix y, bool add) {
-  DCHECK_EQ(x.cols, shape.in_features);
+void Linear::Packed::Apply(KernelContext& context, const InputRows& x, Matrix y, bool add) {
+  DCHECK_EQ(x.cols(), shape.in_features);
   DCHECK_EQ(y.cols, shape.out_features);
-  DCHECK_EQ(x.rows, y.rows);
+  DCHECK_EQ(x.rows(), y.rows);
   const Epilogue epilogue{.bias = bias_data(), .activation = shape.activation, .add = add};
   if (quantized != nullptr) return quantized->Multiply(context, x, epilogue, y);
   if (channels) return channels->Multiply(context, x, epilogue, y);
-  if (x.rows <= kMaxProductRows && weights.panel_width > 0) return ApplyRows(context, x, y, add);
+  if (x.rows() <= kMaxProductRows && weights.panel_width > 0) return ApplyRows(context, x, y, add);
   if (fits_tiles()) {
-    for (int64_t row = 0; row < x.rows; row += kMaxTileRows) {
-      const int64_t rows = std::min(x.rows - row, kMaxTileRows);
+    for (int64_t row = 0; row < x.rows(); row += kMaxTileRows) {
+      const int64_t rows = std::min(x.rows() - row, kMaxTileRows);
       ApplyTiles(context, x.Rows(row, rows), y.Rows(row, rows), add);
     }
     return;
   }
-  for (int64_t row = 0; row < x.rows;) {
-    const int64_t rows = NextPiece(x.rows - row);
+  for (int64_t row = 0; row < x.rows();) {
+    const int64_t rows = NextPiece(x.rows() - row);
     ApplyPiece(context, x.Rows(row, rows), y.Rows(row, rows), add);
     row += rows;
   }
 }
 
-void Linear::Packed::ApplyPiece(KernelContext& context, ConstMatrix x, Matrix y, bool add) {
-  const int64_t x_stride = rounds_input() || x.rows == 1 ? x.cols : x.stride;
+int64_t Linear::Packed::InputBytes(const KernelContext& context, const InputRows& x) const {
+  return rounds_input() ? RoundedBytes(x) + x.buffer_bytes(context) : x.all_bytes();
+}
+
+const void* Linear::Packed::Input(KernelContext& context, const InputRows& x,
+                                  std::byte* memory) const {
+  if (!rounds_input()) return x.All(context, memory).data;
+  auto* rounded = reinterpret_cast<uint16_t*>(memory);
+  RoundToBFloat16(context, x, memory + RoundedBytes(x), rounded);
+  return rounded;
+}
+
+void Linear::Packed::ApplyPiece(KernelContext& context, const InputRows& x, Matrix y, bool add) {
+  const int64_t x_stride = x.rows() == 1 ? x.cols() : InputStride(x);
   const int64_t y_stride = y.rows == 1 ? y.cols : y.stride;
-  const absl::StatusOr<Matmul*> matmul = GetMatmul(context, {x.rows, x_stride, y_stride, add});
+  const absl::StatusOr<Matmul*> matmul = GetMatmul(context, {x.rows(), x_stride, y_stride, add});
   CHECK_OK(matmul.status());  // its like was made when the layer was
   const size_t scratch_bytes = ((*matmul)->scratch_bytes() + 63) / 64 * 64;
-  const size_t x_bytes = rounds_input() ? x.rows * x.cols * sizeof(uint16_t) : 0;
-  std::byte* scratch = context.Scratch(scratch_bytes + x_bytes);
-  const void* input = x.data;
-  if (rounds_input()) {
-    auto* rounded = reinterpret_cast<uint16_t*>(scratch + scratch_bytes);
-    RoundToBFloat16(context, x, rounded);
-    input = rounded;
-  }
+  std::byte* scratch = context.Scratch(scratch_bytes + InputBytes(context, x));
+  const void* input = Input(context, x, scratch + scratch_bytes);
   (*matmul)->Execute(context.onednn(), input, weights.buffer.data(), bias_data(), y.data, scratch);
 }
 
 // Few rows: what counts is how fast weights are read, which oneDNN does at some 80 %.
-void Linear::Packed::ApplyRows(KernelContext& context, ConstMatrix x, Matrix y, bool add) {
-  const void* input = x.data;
-  int64_t stride = x.stride;
-  if (rounds_input()) {
-    auto* rounded =
-        reinterpret_cast<uint16_t*>(context.Scratch(x.rows * x.cols * sizeof(uint16_t)));
-    RoundToBFloat16(context, x, rounded);
-    input = rounded;
-    stride = x.cols;
-  }
+void Linear::Packed::ApplyRows(KernelContext& context, const InputRows& x, Matrix y, bool add) {
+  const void* input = Input(context, x, context.Scratch(InputBytes(context, x)));
   MultiplyRows(context,
                {.dtype = shape.dtype,
                 .data = weights.buffer.data(),
@@ -203,26 +215,24 @@ void Linear::Packed::ApplyRows(KernelContext& context, ConstMatrix x, Matrix y, 
                 .out_features = shape.out_features,
                 .panel_width = weights.panel_width,
                 .panel_stride = weights.panel_stride},
-               input, stride, bias_data(), shape.activation, add, y);
+               input, InputStride(x), bias_data(), shape.activation, add, y);
 }
 
 // Many rows in bfloat16: matrix registers wait for weights that nobody fetched, which oneDNN leaves
 // to the machine.
-void Linear::Packed::ApplyTiles(KernelContext& context, ConstMatrix x, Matrix y, bool add) {
+void Linear::Packed::ApplyTiles(KernelContext& context, const InputRows& x, Matrix y, bool add) {
   const int64_t depth = shape.in_features;
-  const int64_t padded_rows = (x.rows + 15) / 16 * 16;  // what is behind the last does not matter
-  const int64_t rows_bytes = padded_rows * depth * static_cast<int64_t>(sizeof(uint16_t));
+  const int64_t input_bytes = InputBytes(context, x);
   constexpr int64_t kSumsBytes = kTileBlockRows * kTilePanel * sizeof(float);
-  std::byte* scratch = context.Scratch(rows_bytes + context.num_threads() * kSumsBytes);
-  auto* rounded = reinterpret_cast<uint16_t*>(scratch);
-  RoundToBFloat16(context, x, rounded);
+  std::byte* scratch = context.Scratch(input_bytes + context.num_threads() * kSumsBytes);
+  const auto* rounded = static_cast<const uint16_t*>(Input(context, x, scratch));
   const Epilogue epilogue{.bias = bias_data(), .activation = shape.activation, .add = add};
   const auto* panels = reinterpret_cast<const uint16_t*>(weights.buffer.data());
   const int64_t num_panels = (shape.out_features + kTilePanel - 1) / kTilePanel;
   ParallelBlocks(
-      context, x.rows, num_panels, kTilePanel * depth * 2, /*in_tiles=*/true,
+      context, x.rows(), num_panels, kTilePanel * depth * 2, /*in_tiles=*/true,
       [&](int thread, int64_t row, int64_t rows, int64_t panel, int64_t next) {
-        auto* sums = reinterpret_cast<float*>(scratch + rows_bytes + thread * kSumsBytes);
+        auto* sums = reinterpret_cast<float*>(scratch + input_bytes + thread * kSumsBytes);
         MultiplyTiles(rounded + row * depth, depth, (rows + 15) / 16 * 16, depth,
                       panels + panel * weights.panel_stride,
                       next < 0 ? nullptr : panels + next * weights.panel_stride, sums);
@@ -344,11 +354,11 @@ Linear::~Linear() = default;
 Linear::Linear(Linear&&) noexcept = default;
 Linear& Linear::operator=(Linear&&) noexcept = default;
 
-void Linear::Apply(KernelContext& context, ConstMatrix x, Matrix y) const {
+void Linear::Apply(KernelContext& context, const InputRows& x, Matrix y) const {
   packed_->Apply(context, x, y, false);
 }
 
-void Linear::ApplyAdd(KernelContext& context, ConstMatrix x, Matrix y) const {
+void Linear::ApplyAdd(KernelContext& context, const InputRows& x, Matrix y) const {
   packed_->Apply(context, x, y, true);
 }
 

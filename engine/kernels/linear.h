@@ -12,6 +12,7 @@
 #include "engine/base/packed_matrix.h"
 #include "engine/base/tensor.h"
 #include "engine/kernels/activation.h"
+#include "engine/kernels/input_rows.h"
 #include "engine/kernels/kernel_context.h"
 #include "engine/kernels/quantized_weights.h"
 
@@ -77,10 +78,10 @@ class Linear {
   Linear& operator=(Linear&&) noexcept;
 
   // x [num_rows, in_features], y [num_rows, out_features]; they do not overlap. num_rows may be 0.
-  void Apply(KernelContext& context, ConstMatrix x, Matrix y) const;
+  void Apply(KernelContext& context, const InputRows& x, Matrix y) const;
 
   // The same, added to what y holds (a residual connection): y += activation(x Wᵀ + b).
-  void ApplyAdd(KernelContext& context, ConstMatrix x, Matrix y) const;
+  void ApplyAdd(KernelContext& context, const InputRows& x, Matrix y) const;
 
   // Any number of rows may come, and oneDNN makes code for each: the first Apply of a new number
   // takes up to a millisecond longer. This makes it now, for `num_rows` of contiguous x and y.

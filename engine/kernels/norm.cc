@@ -124,27 +124,32 @@ void ForEachRow(KernelContext& context, ConstMatrix x, const Row& row) {
 
 }  // namespace
 
-void LayerNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight,
-               absl::Span<const float> bias, float epsilon, Matrix y) {
+void NormRow(const Norm& norm, const float* x, float* y) {
+  const auto size = static_cast<int64_t>(norm.weight.size());
+  if (norm.kind == NormKind::kRmsNorm) {
+    HWY_DYNAMIC_DISPATCH(RmsNormRow)(x, norm.weight.data(), size, norm.epsilon, y);
+  } else {
+    const float* bias = norm.bias.empty() ? nullptr : norm.bias.data();
+    HWY_DYNAMIC_DISPATCH(LayerNormRow)(x, norm.weight.data(), bias, size, norm.epsilon, y);
+  }
+}
+
+void ApplyNorm(KernelContext& context, const Norm& norm, ConstMatrix x, Matrix y) {
   DCHECK_EQ(x.rows, y.rows);
   DCHECK_EQ(x.cols, y.cols);
-  DCHECK_EQ(weight.size(), x.cols);
-  DCHECK(bias.empty() || bias.size() == x.cols);
-  const auto norm = HWY_DYNAMIC_POINTER(LayerNormRow);
-  const float* added = bias.empty() ? nullptr : bias.data();
-  ForEachRow(context, x, [&](int64_t row) {
-    norm(x.row(row), weight.data(), added, x.cols, epsilon, y.row(row));
-  });
+  DCHECK_EQ(norm.weight.size(), x.cols);
+  DCHECK(norm.bias.empty() || norm.bias.size() == x.cols);
+  ForEachRow(context, x, [&](int64_t row) { NormRow(norm, x.row(row), y.row(row)); });
+}
+
+void LayerNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight,
+               absl::Span<const float> bias, float epsilon, Matrix y) {
+  ApplyNorm(context, {NormKind::kLayerNorm, weight, bias, epsilon}, x, y);
 }
 
 void RmsNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight, float epsilon,
              Matrix y) {
-  DCHECK_EQ(x.rows, y.rows);
-  DCHECK_EQ(x.cols, y.cols);
-  DCHECK_EQ(weight.size(), x.cols);
-  const auto norm = HWY_DYNAMIC_POINTER(RmsNormRow);
-  ForEachRow(context, x,
-             [&](int64_t row) { norm(x.row(row), weight.data(), x.cols, epsilon, y.row(row)); });
+  ApplyNorm(context, {NormKind::kRmsNorm, weight, {}, epsilon}, x, y);
 }
 
 void L2Normalize(KernelContext& context, Matrix x) {

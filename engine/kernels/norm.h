@@ -1,6 +1,8 @@
 #ifndef ATTENDANT_ENGINE_KERNELS_NORM_H_
 #define ATTENDANT_ENGINE_KERNELS_NORM_H_
 
+#include <cstdint>
+
 #include "absl/types/span.h"
 #include "engine/base/tensor.h"
 #include "engine/kernels/kernel_context.h"
@@ -19,6 +21,18 @@ void LayerNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> we
 // epsilon) * weight.
 void RmsNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight, float epsilon,
              Matrix y);
+
+// Either of them, and what it has been taught.
+enum class NormKind : uint8_t { kLayerNorm, kRmsNorm };
+struct Norm {
+  NormKind kind = NormKind::kLayerNorm;
+  absl::Span<const float> weight, bias;  // [size]; the bias may be empty, and of kRmsNorm is
+  float epsilon = 0;
+};
+void ApplyNorm(KernelContext& context, const Norm& norm, ConstMatrix x, Matrix y);
+
+// Of one row, in the caller's thread; y may be x.
+void NormRow(const Norm& norm, const float* x, float* y);
 
 // Divides each row by its Euclidean length, in place; a row of zeros stays.
 void L2Normalize(KernelContext& context, Matrix x);

@@ -628,11 +628,14 @@ struct RoundedRowsPlace {
 // So many rows of `cols` values are worth a second thread.
 int64_t RoundingGrain(int64_t cols) { return std::max<int64_t>(1, 16384 / (cols + 1)); }
 
-void RoundRows(KernelContext& context, ConstMatrix x, const RoundedRows& to) {
+void RoundRows(KernelContext& context, const InputRows& x, std::byte* buffers,
+               const RoundedRows& to) {
   const auto round_row = HWY_DYNAMIC_POINTER(RoundRow);
-  ParallelRanges(context, x.rows, RoundingGrain(x.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) round_row(x.row(row), x.cols, to, row);
-  });
+  ParallelRanges(context, x.rows(), RoundingGrain(x.cols()),
+                 [&](int64_t begin, int64_t end, int thread) {
+                   for (int64_t row = begin; row < end; ++row)
+                     round_row(x.Row(row, thread, buffers), x.cols(), to, row);
+                 });
 }
 
 // For fewer bytes of weights each, times the rows, a second thread costs more than it brings.
@@ -644,27 +647,28 @@ constexpr int64_t kGrainBytes = 32768;
 constexpr int64_t kMinTileRows = 128;
 static_assert(kMinTileRows > QuantizedWeights::kMaxIntegerRows);
 
-void QuantizedWeights::Multiply(KernelContext& context, ConstMatrix x, const Epilogue& epilogue,
-                                Matrix y) const {
-  DCHECK_EQ(x.cols, in_features_);
+void QuantizedWeights::Multiply(KernelContext& context, const InputRows& x,
+                                const Epilogue& epilogue, Matrix y) const {
+  DCHECK_EQ(x.cols(), in_features_);
   DCHECK_EQ(y.cols, out_features_);
-  DCHECK_EQ(x.rows, y.rows);
+  DCHECK_EQ(x.rows(), y.rows);
   // Rows come in pieces, so that scratch memory is bounded.
   constexpr int64_t kMaxRows = 1024;
-  for (int64_t row = 0; row < x.rows; row += kMaxRows) {
-    const int64_t rows = std::min(x.rows - row, kMaxRows);
-    const ConstMatrix from = x.Rows(row, rows);
+  for (int64_t row = 0; row < x.rows(); row += kMaxRows) {
+    const int64_t rows = std::min(x.rows() - row, kMaxRows);
+    const InputRows from = x.Rows(row, rows);
     const Matrix to = y.Rows(row, rows);
     const bool in_tiles = rows >= kMinTileRows && MultiplyInTiles(context, from, epilogue, to);
     if (!in_tiles) MultiplyIntegers(context, from, epilogue, to);
   }
 }
 
-void QuantizedWeights::MultiplyIntegers(KernelContext& context, ConstMatrix x,
+void QuantizedWeights::MultiplyIntegers(KernelContext& context, const InputRows& x,
                                         const Epilogue& epilogue, Matrix y) const {
   Pieces pieces;
-  const RoundedRowsPlace place(pieces, x.rows, num_groups_);
+  const RoundedRowsPlace place(pieces, x.rows(), num_groups_);
   const int64_t sums = pieces.Add<std::byte>(context.num_threads() * kSumsBytes);
+  const int64_t buffers = pieces.Add<std::byte>(x.buffer_bytes(context));
   std::byte* scratch = context.Scratch(pieces.size_bytes());
   const Product product{.panels = buffer_.data(),
                         .panel_bytes = panel_bytes_,
@@ -675,26 +679,27 @@ void QuantizedWeights::MultiplyIntegers(KernelContext& context, ConstMatrix x,
                         .x = place.In(scratch),
                         .epilogue = epilogue,
                         .y = y};
-  RoundRows(context, x, product.x);
+  RoundRows(context, x, scratch + buffers, product.x);
   const auto multiply = HWY_DYNAMIC_POINTER(MultiplyPanels);
-  const int64_t grain = std::max<int64_t>(1, kGrainBytes / (x.rows * panel_bytes_));
+  const int64_t grain = std::max<int64_t>(1, kGrainBytes / (x.rows() * panel_bytes_));
   ParallelRanges(context, num_panels_, grain, [&](int64_t begin, int64_t end, int thread) {
     multiply(product, begin, end, reinterpret_cast<float*>(scratch + sums + thread * kSumsBytes));
   });
 }
 
-bool QuantizedWeights::MultiplyInTiles(KernelContext& context, ConstMatrix x,
+bool QuantizedWeights::MultiplyInTiles(KernelContext& context, const InputRows& x,
                                        const Epilogue& epilogue, Matrix y) const {
   if (!HasTiles()) return false;
   const int64_t depth = num_groups_ * kGroup;
   // What is behind the last row does not matter.
-  const int64_t padded_rows = (x.rows + 15) / 16 * 16;
+  const int64_t padded_rows = (x.rows() + 15) / 16 * 16;
   const int threads = context.num_threads();
   Pieces pieces;
   const int64_t wide_rows = pieces.Add<uint16_t>(padded_rows * depth);
   Pieces own;
   const int64_t panel = own.Add<uint16_t>(depth * kTileWidth);
   const int64_t sums = own.Add<std::byte>(kSumsBytes);
+  const int64_t buffers = pieces.Add<std::byte>(x.buffer_bytes(context));
   const int64_t of_threads = pieces.Add<std::byte>(threads * own.size_bytes());
   std::byte* scratch = context.Scratch(pieces.size_bytes());
 
@@ -707,12 +712,14 @@ bool QuantizedWeights::MultiplyInTiles(KernelContext& context, ConstMatrix x,
                         .epilogue = epilogue,
                         .y = y};
   auto* wide = reinterpret_cast<uint16_t*>(scratch + wide_rows);
-  std::memset(wide + x.rows * depth, 0, (padded_rows - x.rows) * depth * sizeof(uint16_t));
+  std::memset(wide + x.rows() * depth, 0, (padded_rows - x.rows()) * depth * sizeof(uint16_t));
   const auto round_row = HWY_DYNAMIC_POINTER(RoundRowWide);
-  ParallelRanges(context, x.rows, RoundingGrain(x.cols), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row)
-      round_row(x.row(row), x.cols, num_groups_, wide + row * depth);
-  });
+  ParallelRanges(context, x.rows(), RoundingGrain(x.cols()),
+                 [&](int64_t begin, int64_t end, int thread) {
+                   for (int64_t row = begin; row < end; ++row)
+                     round_row(x.Row(row, thread, scratch + buffers), x.cols(), num_groups_,
+                               wide + row * depth);
+                 });
 
   const auto unpack = HWY_DYNAMIC_POINTER(Unpack);
   const int64_t num_tiles = (num_panels_ + kMaxTilePanels - 1) / kMaxTilePanels;
@@ -725,8 +732,8 @@ bool QuantizedWeights::MultiplyInTiles(KernelContext& context, ConstMatrix x,
     if (num_panels < kMaxTilePanels) std::memset(weights, 0, depth * kTileWidth * 2);
     unpack(product, first, num_panels, weights);
     const TileScope scope;
-    for (int64_t row = 0; row < x.rows; row += kRowsTogether) {
-      const int64_t rows = std::min(kRowsTogether, x.rows - row);
+    for (int64_t row = 0; row < x.rows(); row += kRowsTogether) {
+      const int64_t rows = std::min(kRowsTogether, x.rows() - row);
       MultiplyTiles(wide + row * depth, depth, (rows + 15) / 16 * 16, depth, weights, nullptr,
                     tile_sums);
       const int64_t feature = tile * kTileWidth;

@@ -11,6 +11,7 @@
 #include "engine/base/quantized_matrix.h"
 #include "engine/base/tensor.h"
 #include "engine/kernels/epilogue.h"
+#include "engine/kernels/input_rows.h"
 #include "engine/kernels/kernel_context.h"
 
 namespace attendant::engine {
@@ -47,7 +48,8 @@ class QuantizedWeights {
   PackedMatrix packed() const;
 
   // y [rows, out_features] = activation(x [rows, in_features] Wᵀ + bias), or added to y.
-  void Multiply(KernelContext& context, ConstMatrix x, const Epilogue& epilogue, Matrix y) const;
+  void Multiply(KernelContext& context, const InputRows& x, const Epilogue& epilogue,
+                Matrix y) const;
 
   // out [ids, in_features] = factor * W[ids], or added to out.
   void Gather(KernelContext& context, absl::Span<const int32_t> ids, float factor, bool add,
@@ -63,10 +65,10 @@ class QuantizedWeights {
  private:
   explicit QuantizedWeights(const Form& form);  // without its bytes
   std::string Layout() const;
-  void MultiplyIntegers(KernelContext& context, ConstMatrix x, const Epilogue& epilogue,
+  void MultiplyIntegers(KernelContext& context, const InputRows& x, const Epilogue& epilogue,
                         Matrix y) const;
   // False if the machine has no code for it.
-  bool MultiplyInTiles(KernelContext& context, ConstMatrix x, const Epilogue& epilogue,
+  bool MultiplyInTiles(KernelContext& context, const InputRows& x, const Epilogue& epilogue,
                        Matrix y) const;
 
   int bits_;

@@ -31,12 +31,13 @@ namespace attendant::engine {
 
 HWY_EXPORT(RoundRow);
 
-void RoundToBFloat16(KernelContext& context, ConstMatrix x, uint16_t* out) {
+void RoundToBFloat16(KernelContext& context, const InputRows& x, std::byte* buffers,
+                     uint16_t* out) {
   const auto round_row = HWY_DYNAMIC_POINTER(RoundRow);
-  ParallelRanges(context, x.rows, std::max<int64_t>(1, 16384 / (x.cols + 1)),
-                 [&](int64_t begin, int64_t end) {
+  ParallelRanges(context, x.rows(), std::max<int64_t>(1, 16384 / (x.cols() + 1)),
+                 [&](int64_t begin, int64_t end, int thread) {
                    for (int64_t row = begin; row < end; ++row)
-                     round_row(x.row(row), x.cols, out + row * x.cols);
+                     round_row(x.Row(row, thread, buffers), x.cols(), out + row * x.cols());
                  });
 }
 

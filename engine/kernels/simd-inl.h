@@ -22,6 +22,10 @@ using Floats = hn::ScalableTag<float>;
 using FloatVec = hn::Vec<Floats>;
 using Halves = hn::Rebind<uint16_t, Floats>;  // as many bfloat16 as Floats has floats
 
+// Of a lambda that runs for each vector: called, it would fetch its constants and captures anew
+// each time, and what is large and called twice, as by ForEachVector, compilers call.
+#define ATTENDANT_INLINE_ATTR HWY_ATTR __attribute__((always_inline))
+
 HWY_INLINE size_t LanesOf() { return hn::Lanes(Floats()); }
 
 // body(i, lanes) for each whole vector of [0, size), then once for what is left.
@@ -124,14 +128,18 @@ HWY_INLINE FloatVec ExpOfNegative(FloatVec x) {
 // exp(x): 0 below -87.3, infinity above 88.7, NaN for NaN.
 HWY_INLINE FloatVec Exp(FloatVec x) {
   const Floats d;
-  const hn::Rebind<int32_t, Floats> di;
   const FloatVec too_large = hn::Set(d, 88.72283f);
   FloatVec n;
   const FloatVec p = ReduceExp(hn::Min(x, too_large), n);
+#if HWY_TARGET <= HWY_AVX3
+  FloatVec result = TimesPowerOf2(p, n);
+#else
   // In two halves, as 2^128 is not a float.
+  const hn::Rebind<int32_t, Floats> di;
   const auto exponent = hn::ConvertTo(di, n);
   const auto half = hn::ShiftRight<1>(exponent);
   FloatVec result = hn::Mul(hn::Mul(p, PowerOf2(half)), PowerOf2(hn::Sub(exponent, half)));
+#endif
   result = hn::IfThenElse(hn::Gt(x, too_large), hn::Inf(d), result);
   result = hn::IfThenZeroElse(hn::Lt(x, hn::Set(d, -87.33654f)), result);
   return hn::IfThenElse(hn::IsNaN(x), x, result);

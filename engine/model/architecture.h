@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "engine/kernels/norm.h"
 
 namespace attendant::engine {
 
@@ -20,8 +21,6 @@ enum class Stack : uint8_t { kEncoder, kDecoder };
 // After the residual sum (Vaswani et al., 2017), or before each sublayer, and once more at the end.
 // kConfig: as norm_first of config.json says.
 enum class NormPlacement : uint8_t { kPost, kPre, kConfig };
-
-enum class NormKind : uint8_t { kLayerNorm, kRmsNorm };
 
 // What is added to the token embeddings, or done to queries and keys. kNone: nothing; the scores
 // may have a relative bias.

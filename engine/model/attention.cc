@@ -95,8 +95,8 @@ void SelfAttention::BeginWalk(const Batch& batch, Matrix query_key_value, int32_
 }
 
 void SelfAttention::Apply(KernelContext& context, const LayerWeights& weights, int32_t layer,
-                          ConstMatrix input, Workspace& workspace, Matrix residual) {
-  const auto num_tokens = static_cast<int32_t>(input.rows);
+                          const InputRows& input, Workspace& workspace, Matrix residual) {
+  const auto num_tokens = static_cast<int32_t>(input.rows());
   const int64_t query_size = int64_t{options_.num_heads} * options_.head_dim;
   const int64_t key_size = int64_t{options_.num_key_value_heads} * options_.head_dim;
   const Matrix all = walked_.data != nullptr ? walked_ : workspace.query_key_value(num_tokens);
@@ -179,8 +179,8 @@ void CrossAttention::BeginWalk(ConstMatrix key_value, Matrix query) {
 }
 
 void CrossAttention::Apply(KernelContext& context, const LayerWeights& weights, int32_t layer,
-                           ConstMatrix input, Workspace& workspace, Matrix residual) {
-  const auto num_tokens = static_cast<int32_t>(input.rows);
+                           const InputRows& input, Workspace& workspace, Matrix residual) {
+  const auto num_tokens = static_cast<int32_t>(input.rows());
   const Matrix query = cache_ == nullptr ? walked_query_ : workspace.cross_query(num_tokens);
   const Matrix attended = workspace.attention(num_tokens);
   weights.cross->query.Apply(context, input, query);

@@ -8,6 +8,7 @@
 #include "engine/base/tensor.h"
 #include "engine/batch.h"
 #include "engine/kernels/attention.h"
+#include "engine/kernels/input_rows.h"
 #include "engine/kernels/kernel_context.h"
 #include "engine/kv_cache/kv_cache.h"
 #include "engine/model/architecture.h"
@@ -39,8 +40,8 @@ class SelfAttention {
   // residual += attention(input), for layer number `layer`, whose keys and values go into the
   // cache.
   //   input, residual  [num_tokens, hidden_size]; input may be residual
-  void Apply(KernelContext& context, const LayerWeights& weights, int32_t layer, ConstMatrix input,
-             Workspace& workspace, Matrix residual);
+  void Apply(KernelContext& context, const LayerWeights& weights, int32_t layer,
+             const InputRows& input, Workspace& workspace, Matrix residual);
 
   const AttentionOptions& options() const { return options_; }
 
@@ -81,8 +82,8 @@ class CrossAttention {
 
   // residual += attention(input), each sequence over its source.
   //   input, residual  [num_tokens, hidden_size]; input may be residual
-  void Apply(KernelContext& context, const LayerWeights& weights, int32_t layer, ConstMatrix input,
-             Workspace& workspace, Matrix residual);
+  void Apply(KernelContext& context, const LayerWeights& weights, int32_t layer,
+             const InputRows& input, Workspace& workspace, Matrix residual);
 
  private:
   AttentionOptions options_;

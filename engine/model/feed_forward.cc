@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "engine/kernels/activation.h"
-
 namespace attendant::engine {
 
 namespace {
@@ -16,27 +14,26 @@ constexpr int64_t kCachedBytes = int64_t{3} << 19;
 constexpr int64_t kMinRows = 256;
 
 void ApplyToRows(KernelContext& context, const ModelConfig& config, const LayerWeights& weights,
-                 ConstMatrix input, Workspace& workspace, Matrix residual) {
-  Matrix intermediate = workspace.intermediate(static_cast<int32_t>(input.rows));
+                 const InputRows& input, Workspace& workspace, Matrix residual) {
+  const Matrix intermediate = workspace.intermediate(static_cast<int32_t>(input.rows()));
   weights.up.Apply(context, input, intermediate);
-  if (config.gated_feed_forward) {
-    const Matrix gated = intermediate.Cols(0, config.intermediate_size);
-    GatedActivation(context, intermediate, config.activation, gated);
-    intermediate = gated;
-  }
-  weights.down.ApplyAdd(context, intermediate, residual);
+  weights.down.ApplyAdd(context,
+                        config.gated_feed_forward
+                            ? InputRows::Gated(config.activation, intermediate)
+                            : InputRows(intermediate),
+                        residual);
 }
 
 }  // namespace
 
 void ApplyFeedForward(KernelContext& context, const ModelConfig& config,
-                      const LayerWeights& weights, ConstMatrix input, Workspace& workspace,
+                      const LayerWeights& weights, const InputRows& input, Workspace& workspace,
                       Matrix residual) {
   const int64_t row_bytes = weights.up.out_features() * static_cast<int64_t>(sizeof(float));
   const int64_t rows_at_once =
       std::max(kMinRows, context.num_threads() * kCachedBytes / row_bytes / kMinRows * kMinRows);
-  for (int64_t row = 0; row < input.rows; row += rows_at_once) {
-    const int64_t rows = std::min(input.rows - row, rows_at_once);
+  for (int64_t row = 0; row < input.rows(); row += rows_at_once) {
+    const int64_t rows = std::min(input.rows() - row, rows_at_once);
     ApplyToRows(context, config, weights, input.Rows(row, rows), workspace,
                 residual.Rows(row, rows));
   }

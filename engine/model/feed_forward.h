@@ -2,6 +2,7 @@
 #define ATTENDANT_ENGINE_MODEL_FEED_FORWARD_H_
 
 #include "engine/base/tensor.h"
+#include "engine/kernels/input_rows.h"
 #include "engine/kernels/kernel_context.h"
 #include "engine/model/model_config.h"
 #include "engine/model/model_weights.h"
@@ -13,7 +14,7 @@ namespace attendant::engine {
 // residual += down(activation(gate(input)) * up(input)).
 //   input, residual  [num_tokens, hidden_size]; input may be residual
 void ApplyFeedForward(KernelContext& context, const ModelConfig& config,
-                      const LayerWeights& weights, ConstMatrix input, Workspace& workspace,
+                      const LayerWeights& weights, const InputRows& input, Workspace& workspace,
                       Matrix residual);
 
 }  // namespace attendant::engine

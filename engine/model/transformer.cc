@@ -7,6 +7,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/log/check.h"
 #include "engine/base/status_macros.h"
+#include "engine/kernels/input_rows.h"
 #include "engine/kernels/norm.h"
 #include "engine/model/attention.h"
 #include "engine/model/feed_forward.h"
@@ -53,9 +54,12 @@ struct Transformer::Impl {
   void Embed(const Batch& batch, Matrix hidden);
   void EmbedImages(const Batch& batch, Matrix hidden);
   void RunLayer(int32_t layer, Matrix hidden);
-  ConstMatrix NormBefore(const NormWeights& norm, Matrix hidden);
-  void NormAfter(const NormWeights& norm, Matrix hidden);
-  void Norm(const NormWeights& norm, ConstMatrix x, Matrix y);
+  Norm NormOf(const NormWeights& weights) const {
+    return {spec.norm, weights.weight, weights.bias, config.norm_eps};
+  }
+  void NormInPlace(const NormWeights& weights, Matrix hidden) {
+    ApplyNorm(context, NormOf(weights), hidden, hidden);
+  }
 
   const ArchitectureSpec& spec;
   const ModelConfig config;
@@ -96,7 +100,7 @@ void Transformer::Impl::Embed(const Batch& batch, Matrix hidden) {
         batch.type_ids.empty() ? workspace.zeros().first(batch.num_tokens()) : batch.type_ids;
     weights.type_embedding->GatherAdd(context, type_ids, embedded);
   }
-  if (weights.embedding_norm) Norm(*weights.embedding_norm, embedded, embedded);
+  if (weights.embedding_norm) NormInPlace(*weights.embedding_norm, embedded);
   if (weights.embedding_projection) {
     weights.embedding_projection->Apply(context, embedded, hidden);
   }
@@ -118,43 +122,26 @@ void Transformer::Impl::EmbedImages(const Batch& batch, Matrix hidden) {
   }
 }
 
+// Each sublayer reads the residual stream - normed on its way, or by the norm that came after the
+// sublayer before, which stays - and adds to it.
 void Transformer::Impl::RunLayer(int32_t layer, Matrix hidden) {
   const LayerWeights& layer_weights = Layer(layer);
+  const auto input = [&](const NormWeights& before, const NormWeights* after_last) -> InputRows {
+    if (config.norm_first) return InputRows::Normed(NormOf(before), hidden);
+    if (after_last != nullptr) return InputRows::NormedInPlace(NormOf(*after_last), hidden);
+    return hidden;
+  };
 
-  ConstMatrix input = NormBefore(layer_weights.attention_norm, hidden);
-  attention.Apply(context, layer_weights, layer, input, workspace, hidden);
-  NormAfter(layer_weights.attention_norm, hidden);
-
+  const NormWeights* last = &layer_weights.attention_norm;
+  attention.Apply(context, layer_weights, layer, input(*last, nullptr), workspace, hidden);
   if (encoder != nullptr) {
     const NormWeights& norm = layer_weights.cross->norm;
-    input = NormBefore(norm, hidden);
-    cross_attention.Apply(context, layer_weights, layer, input, workspace, hidden);
-    NormAfter(norm, hidden);
+    cross_attention.Apply(context, layer_weights, layer, input(norm, last), workspace, hidden);
+    last = &norm;
   }
-
-  input = NormBefore(layer_weights.feed_forward_norm, hidden);
-  ApplyFeedForward(context, config, layer_weights, input, workspace, hidden);
-  NormAfter(layer_weights.feed_forward_norm, hidden);
-}
-
-// What the sublayer reads: the residual stream, or its norm.
-ConstMatrix Transformer::Impl::NormBefore(const NormWeights& norm, Matrix hidden) {
-  if (!config.norm_first) return hidden;
-  const Matrix normed = workspace.normed(static_cast<int32_t>(hidden.rows));
-  Norm(norm, hidden, normed);
-  return normed;
-}
-
-void Transformer::Impl::NormAfter(const NormWeights& norm, Matrix hidden) {
-  if (!config.norm_first) Norm(norm, hidden, hidden);
-}
-
-void Transformer::Impl::Norm(const NormWeights& norm, ConstMatrix x, Matrix y) {
-  if (spec.norm == NormKind::kRmsNorm) {
-    RmsNorm(context, x, norm.weight, config.norm_eps, y);
-  } else {
-    LayerNorm(context, x, norm.weight, norm.bias, config.norm_eps, y);
-  }
+  const NormWeights& norm = layer_weights.feed_forward_norm;
+  ApplyFeedForward(context, config, layer_weights, input(norm, last), workspace, hidden);
+  if (!config.norm_first) NormInPlace(norm, hidden);
 }
 
 absl::StatusOr<std::unique_ptr<Transformer>> Transformer::Load(const Checkpoint& checkpoint,
@@ -280,7 +267,7 @@ ConstMatrix Transformer::Forward(const Batch& batch, KvCache* cache, HiddenState
   } else {
     impl.context.team().RunInOneRegion(run_layers);
   }
-  if (impl.weights.final_norm) impl.Norm(*impl.weights.final_norm, hidden, hidden);
+  if (impl.weights.final_norm) impl.NormInPlace(*impl.weights.final_norm, hidden);
   observer(impl.config.num_hidden_layers, hidden);
   return hidden;
 }
@@ -311,7 +298,7 @@ void Transformer::WalkLayer(const Walk& walk, int32_t layer, int32_t first, int3
 }
 
 void Transformer::EndWalk(const Walk& walk) {
-  if (impl_->weights.final_norm) impl_->Norm(*impl_->weights.final_norm, walk.hidden, walk.hidden);
+  if (impl_->weights.final_norm) impl_->NormInPlace(*impl_->weights.final_norm, walk.hidden);
 }
 
 Matrix Transformer::Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) {

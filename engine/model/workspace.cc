@@ -22,7 +22,6 @@ Workspace::Workspace(const ArchitectureSpec& spec, const ModelConfig& config, in
   const int64_t gates = config.gated_feed_forward ? 2 : 1;
 
   hidden_ = allot(max_tokens, config.hidden_size);
-  if (config.norm_first) normed_ = allot(max_tokens, config.hidden_size);
   const int64_t sublayer = end;
   query_key_value_ = allot(max_tokens, query + 2 * key);
   attention_ = allot(max_tokens, query);

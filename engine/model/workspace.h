@@ -25,8 +25,6 @@ class Workspace {
   Matrix hidden(int32_t num_tokens) { return View(hidden_, num_tokens); }
   // The embeddings, where they are projected onto it; in the memory of the sublayers.
   Matrix embedding(int32_t num_tokens) { return View(embedding_, num_tokens); }
-  // What a sublayer reads where norms come before it.
-  Matrix normed(int32_t num_tokens) { return View(normed_, num_tokens); }
   // Inside the attention sublayer.
   Matrix query_key_value(int32_t num_tokens) { return View(query_key_value_, num_tokens); }
   Matrix attention(int32_t num_tokens) { return View(attention_, num_tokens); }
@@ -53,7 +51,7 @@ class Workspace {
 
   Matrix View(const Region& region, int32_t num_rows);
 
-  Region hidden_, normed_, query_key_value_, attention_, cross_query_, cross_key_value_;
+  Region hidden_, query_key_value_, attention_, cross_query_, cross_key_value_;
   Region embedding_, intermediate_, logit_hidden_, logits_;
   AlignedBuffer buffer_;
   std::vector<int32_t> zeros_;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/kernels/activation.h"
+#include "engine/kernels/input_rows.h"
 #include "engine/kernels/norm.h"
 
 namespace attendant::engine {
@@ -48,11 +49,13 @@ void Head::Apply(KernelContext& context, ConstMatrix hidden, absl::Span<const in
       x = transformed;
     }
     if (weights_.has_tanh) Tanh(context, x);
+    InputRows input = x;
     if (weights_.norm) {
-      LayerNorm(context, x, weights_.norm->weight, weights_.norm->bias, norm_eps_, x);
+      const Norm norm{NormKind::kLayerNorm, weights_.norm->weight, weights_.norm->bias, norm_eps_};
+      input = InputRows::NormedInPlace(norm, x);
     }
     const Matrix logits = take(num_outputs());
-    weights_.output.Apply(context, x, logits);
+    weights_.output.Apply(context, input, logits);
     visit(first, logits);
   }
 }

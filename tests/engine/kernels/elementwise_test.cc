@@ -221,7 +221,7 @@ TEST(RoundToBFloat16Test, GivesTheSameBitsAsTheScalarFunction) {
     for (int64_t i = 0; i < 100; ++i) x.push_back(random(0, i));
     for (size_t size = 0; size <= x.size(); ++size) {
       std::vector<uint16_t> got(size + 1, 7);
-      RoundToBFloat16(TestContext(), ConstMatrix(x.data(), 1, size), got.data());
+      RoundToBFloat16(TestContext(), ConstMatrix(x.data(), 1, size), nullptr, got.data());
       for (size_t i = 0; i < size; ++i) EXPECT_EQ(got[i], FloatToBFloat16(x[i])) << x[i];
       EXPECT_EQ(got[size], 7);
     }

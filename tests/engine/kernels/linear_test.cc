@@ -156,6 +156,46 @@ TEST_P(LinearTest, GivesARowAloneWhatItGivesInABatch) {
   EXPECT_TRUE(AllNear(together, alone, tolerance));
 }
 
+// What is computed on its way in has the bits that it has when a kernel wrote it before. Rows for
+// each of the ways to multiply, and more than one piece of each.
+TEST_P(LinearTest, ComputesItsInputAsTheKernelsDo) {
+  constexpr int64_t kInputs = 96, kOutputs = 40;
+  TestMatrix weight(kOutputs, kInputs, 2), scale(1, kInputs, 5), shift(1, kInputs, 6);
+  RoundWeight(weight);
+  const absl::Span<const float> scales(&scale(0, 0), kInputs), shifts(&shift(0, 0), kInputs);
+  ASSERT_OK_AND_ASSIGN(const Linear linear, Linear::Create(TestContext(), weight, {}, Options()));
+  const auto check = [&](int64_t rows) {
+    SCOPED_TRACE(rows);
+    const TestMatrix x(rows, kInputs, 3, 5), wide(rows, 2 * kInputs, 4, 5);
+    TestMatrix normed(rows, kInputs), want(rows, kOutputs), got(rows, kOutputs);
+    const auto expect = [&](const InputRows& computed, ConstMatrix before, absl::string_view what) {
+      linear.Apply(TestContext(), before, want);
+      linear.Apply(TestContext(), computed, got);
+      EXPECT_TRUE(AllNear(got, want, 0)) << what;
+    };
+    for (const NormKind kind : {NormKind::kLayerNorm, NormKind::kRmsNorm}) {
+      const Norm norm{kind, scales,
+                      kind == NormKind::kLayerNorm ? shifts : absl::Span<const float>(), 1e-5f};
+      ApplyNorm(TestContext(), norm, x, normed);
+      expect(InputRows::Normed(norm, x), normed, "normed");
+      TestMatrix place = x;
+      expect(InputRows::NormedInPlace(norm, place), normed, "normed in place");
+      EXPECT_TRUE(AllNear(place, normed, 0));
+      EXPECT_TRUE(place.GapsUntouched());
+    }
+    GatedActivation(TestContext(), wide, Activation::kSilu, normed);
+    TestMatrix gate_up = wide;
+    expect(InputRows::Gated(Activation::kSilu, gate_up), normed, "gated");
+    EXPECT_TRUE(gate_up.GapsUntouched());
+  };
+  ForEachTarget(
+      [&] {
+        for (const int64_t rows : {0, 1, 3, 5, 20, 150}) check(rows);
+      },
+      /*with_products=*/true);
+  for (const int64_t rows : {1100, 4200}) check(rows);
+}
+
 TEST_P(LinearTest, RoundsInputToItsType) {
   // In bfloat16, 1 + 2^-9 rounds to 1.
   TestMatrix weight(8, 8), x(1, 8), y(1, 8);

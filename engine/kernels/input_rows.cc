@@ -1,0 +1,69 @@
+#include "engine/kernels/input_rows.h"
+
+#include "absl/log/check.h"
+
+namespace attendant::engine {
+
+InputRows InputRows::Normed(const Norm& norm, ConstMatrix x) {
+  InputRows rows(Kind::kNormed, x, nullptr, x.cols);
+  rows.norm_ = norm;
+  return rows;
+}
+
+InputRows InputRows::NormedInPlace(const Norm& norm, Matrix x) {
+  InputRows rows(Kind::kNormedInPlace, x, x.data, x.cols);
+  rows.norm_ = norm;
+  return rows;
+}
+
+InputRows InputRows::Gated(Activation activation, Matrix gate_up) {
+  DCHECK_EQ(gate_up.cols % 2, 0);
+  InputRows rows(Kind::kGated, gate_up, gate_up.data, gate_up.cols / 2);
+  rows.activation_ = activation;
+  return rows;
+}
+
+InputRows InputRows::Rows(int64_t first, int64_t count) const {
+  InputRows rows = *this;
+  rows.x_ = x_.Rows(first, count);
+  if (written_ != nullptr) rows.written_ = written_ + first * x_.stride;
+  return rows;
+}
+
+int64_t InputRows::row_bytes() const {
+  const bool needs_buffer = kind_ == Kind::kNormed || kind_ == Kind::kGated;
+  return needs_buffer ? (cols_ * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64 : 0;
+}
+
+const float* InputRows::Row(int64_t index, int thread, std::byte* buffers) const {
+  const float* x = x_.row(index);
+  if (kind_ == Kind::kAsTheyAre) return x;
+  auto* out = kind_ == Kind::kNormedInPlace
+                  ? written_ + index * x_.stride
+                  : reinterpret_cast<float*>(buffers + thread * row_bytes());
+  if (kind_ == Kind::kGated) {
+    GateRow(activation_, x, cols_, out);
+  } else {
+    NormRow(norm_, x, out);
+  }
+  return out;
+}
+
+int64_t InputRows::all_bytes() const {
+  return kind_ == Kind::kNormed ? rows() * cols_ * static_cast<int64_t>(sizeof(float)) : 0;
+}
+
+ConstMatrix InputRows::All(KernelContext& context, std::byte* buffer) const {
+  if (kind_ == Kind::kAsTheyAre) return x_;
+  const Matrix out = kind_ == Kind::kNormed
+                         ? Matrix(reinterpret_cast<float*>(buffer), rows(), cols_)
+                         : Matrix(written_, rows(), cols_, x_.stride);
+  if (kind_ == Kind::kGated) {
+    GatedActivation(context, x_, activation_, out);
+  } else {
+    ApplyNorm(context, norm_, x_, out);
+  }
+  return out;
+}
+
+}  // namespace attendant::engine
