@@ -207,7 +207,7 @@ class Engine::Impl {
   }
 
   const EngineOptions options_;
-  const int num_threads_;
+  std::atomic<int> num_threads_;  // that were asked for; once started, that there are
   std::atomic<bool> stopping_{false};
   std::atomic<int64_t> heartbeat_;
   std::atomic<int64_t> num_steps_{0};
@@ -241,6 +241,7 @@ class Engine::Impl {
 
 void Engine::Impl::RunEngineThread(const std::function<void(const StepReport&)>& on_step) {
   KernelContext context(num_threads_, options_.pin_threads);
+  num_threads_ = context.num_threads();
   StepLoop loop(context, on_step);
   loop_ = &loop;
   context_ = &context;
@@ -566,7 +567,7 @@ uint64_t Engine::Impl::RandomSeed() {
 EngineStats Engine::Impl::Stats() const {
   EngineStats stats;
   stats.workspace_bytes = workspace_bytes_.load();
-  stats.num_threads = num_threads_;
+  stats.num_threads = num_threads_.load();
   stats.steps = num_steps_.load();
   stats.reference_kernels = num_reference_kernels_.load();
   stats.last_heartbeat = absl::FromUnixNanos(heartbeat_.load());

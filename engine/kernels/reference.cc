@@ -242,18 +242,13 @@ float LogSumExp(absl::Span<const float> x) {
   return static_cast<float>(largest + std::log(sum));
 }
 
-float Max(absl::Span<const float> x) {
-  float largest = -kInfinity;
-  for (const float value : x) largest = value > largest || std::isnan(value) ? value : largest;
-  return largest;
-}
-
 int32_t ArgMax(absl::Span<const float> x) {
-  int32_t best = -1;
+  int32_t best = 0;
   for (int32_t i = 0; i < x.size(); ++i) {
-    if (!std::isnan(x[i]) && (best < 0 || x[i] > x[best])) best = i;
+    if (std::isnan(x[i])) return i;
+    if (x[i] > x[best]) best = i;
   }
-  return std::max(best, 0);
+  return best;
 }
 
 void Attention(const AttentionOptions& options, ConstMatrix q, ConstMatrix k, ConstMatrix v,

@@ -47,7 +47,6 @@ void Gather(ConstMatrix table, absl::Span<const int32_t> ids, Matrix out);
 void GatherAdd(ConstMatrix table, absl::Span<const int32_t> ids, Matrix out);
 
 float LogSumExp(absl::Span<const float> x);
-float Max(absl::Span<const float> x);
 int32_t ArgMax(absl::Span<const float> x);
 
 void Attention(const AttentionOptions& options, ConstMatrix q, ConstMatrix k, ConstMatrix v,

@@ -56,15 +56,17 @@ float SumOfExp(const float* x, size_t size, float shift) {
   return hn::ReduceSum(d, sum);
 }
 
-// The first index of `value`; 0 if there is none.
+// The first index of `value`, which may be NaN; 0 if there is none.
 size_t IndexOf(const float* x, size_t size, float value) {
   const Floats d;
   const size_t lanes = hn::Lanes(d);
   const FloatVec wanted = hn::Set(d, value);
+  const bool wants_nan = std::isnan(value);
   for (size_t i = 0; i < size; i += lanes) {
     const size_t count = HWY_MIN(lanes, size - i);
-    const auto equal = hn::And(hn::FirstN(d, count), hn::Eq(LoadFloats(x + i, count), wanted));
-    const intptr_t first = hn::FindFirstTrue(d, equal);
+    const FloatVec v = LoadFloats(x + i, count);
+    const auto equal = wants_nan ? hn::IsNaN(v) : hn::Eq(v, wanted);
+    const intptr_t first = hn::FindFirstTrue(d, hn::And(hn::FirstN(d, count), equal));
     if (first >= 0) return i + first;
   }
   return 0;
@@ -119,11 +121,9 @@ float LogSumExp(absl::Span<const float> x) {
   return shift + std::log(HWY_DYNAMIC_DISPATCH(SumOfExp)(x.data(), x.size(), shift));
 }
 
-float Max(absl::Span<const float> x) { return HWY_DYNAMIC_DISPATCH(MaxOrNan)(x.data(), x.size()); }
-
 int32_t ArgMax(absl::Span<const float> x) {
   DCHECK(!x.empty());
-  const float max = HWY_DYNAMIC_DISPATCH(MaxOf)(x.data(), x.size());
+  const float max = HWY_DYNAMIC_DISPATCH(MaxOrNan)(x.data(), x.size());
   return static_cast<int32_t>(HWY_DYNAMIC_DISPATCH(IndexOf)(x.data(), x.size(), max));
 }
 

@@ -11,11 +11,8 @@ namespace attendant::engine {
 // thread.
 float LogSumExp(absl::Span<const float> x);
 
-// The largest value; NaN if any is, -infinity for an empty row. One thread.
-float Max(absl::Span<const float> x);
-
-// The index of the largest value, the first of equals; NaN is never larger. x is not empty. One
-// thread.
+// The index of the largest value, the first of equals; of the first NaN, if there is one. x is not
+// empty. One thread.
 int32_t ArgMax(absl::Span<const float> x);
 
 // x - value, in place. One thread.

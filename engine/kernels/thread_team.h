@@ -13,9 +13,9 @@ namespace attendant::engine {
 // destroyed by that thread alone (a second caller would make a second OpenMP team, and the two
 // would fight over the cores).
 //
-// Between parallel regions the threads spin for some milliseconds, then sleep (libgomp's default,
-// which OMP_WAIT_POLICY and GOMP_SPINCOUNT change): they spin through a step, and sleep when there
-// is none.
+// Between what they are given the threads spin for some milliseconds, then sleep: they spin through
+// a step, and sleep when there is none. OMP_WAIT_POLICY=passive lets them sleep at once. (Between
+// parallel regions it is libgomp that waits, so there GOMP_SPINCOUNT counts as well.)
 class ThreadTeam {
  public:
   // As KernelContext's; fewer threads where OpenMP gives fewer, with a warning.

@@ -68,17 +68,19 @@ absl::StatusOr<SampledToken> Sampler::Sample(absl::Span<const int32_t> tokens,
   const bool is_processed = processors_.Applies(tokens);
   SampledToken token;
   float normalizer = 0;
+  int32_t best = 0;
   if (num_top.has_value()) {
     ASSIGN_OR_RETURN(normalizer, LogNormalizer(logits));
     token.top = TopTokens(logits, normalizer, *num_top);
     // The raw logit of a token that was changed below, for its logprob.
     if (is_processed) raw_.assign(logits.begin(), logits.end());
-  } else if (!std::isfinite(Max(logits))) {
-    return UselessLogits(logits);
+  } else {
+    best = ArgMax(logits);
+    if (!std::isfinite(logits[best])) return UselessLogits(logits);
   }
   if (is_processed) processors_.Apply(tokens, logits, scratch_);
 
-  const int32_t best = ArgMax(logits);
+  if (is_processed || num_top.has_value()) best = ArgMax(logits);
   if (logits[best] == -std::numeric_limits<float>::infinity()) {
     return absl::InternalError("what is banned or forced leaves no token to draw");
   }

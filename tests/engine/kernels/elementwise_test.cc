@@ -251,23 +251,23 @@ TEST(SoftmaxTest, LogSumExpOfExtremes) {
   });
 }
 
-TEST(SoftmaxTest, MaxSeesWhatIsNoNumber) {
+TEST(SoftmaxTest, ArgMaxLikeAPlainLoop) {
   ForEachTarget([] {
     for (const int64_t size : kSizes) {
+      if (size == 0) continue;
       TestMatrix x(1, size);
       const absl::Span<const float> span(x.view().data, size);
-      EXPECT_EQ(Max(span), reference::Max(span));
+      EXPECT_EQ(ArgMax(span), reference::ArgMax(span));
       for (int64_t i = 0; i < size; ++i) x(0, i) -= 30;
-      EXPECT_EQ(Max(span), reference::Max(span)) << "negative, beside what is behind the last";
+      EXPECT_EQ(ArgMax(span), reference::ArgMax(span))
+          << "negative, beside what is behind the last";
       for (int64_t i = 0; i < size; ++i) {
         std::vector<float> with_nan(span.begin(), span.end());
         with_nan[i] = kNaN;
-        EXPECT_TRUE(std::isnan(Max(with_nan)));
+        with_nan[size - 1] = kNaN;
+        EXPECT_EQ(ArgMax(with_nan), i);
       }
     }
-    EXPECT_EQ(Max({}), -kInfinity);
-    EXPECT_EQ(Max({-kInfinity, -kInfinity}), -kInfinity);
-    EXPECT_EQ(Max({1.0f, kInfinity, 2.0f}), kInfinity);
   });
 }
 
@@ -281,9 +281,9 @@ TEST(SoftmaxTest, ArgMaxIsTheFirstOfEquals) {
         EXPECT_EQ(ArgMax(x), best);
       }
     }
-    EXPECT_EQ(ArgMax({kNaN, -kInfinity, kNaN}), 1);
-    EXPECT_EQ(ArgMax({kNaN, kNaN}), 0);
-    EXPECT_EQ(ArgMax({1.0f, kNaN, 2.0f, kInfinity, kInfinity}), 3);
+    EXPECT_EQ(ArgMax({-kInfinity, -kInfinity}), 0);
+    EXPECT_EQ(ArgMax({kInfinity, kNaN, kNaN}), 1);
+    EXPECT_EQ(ArgMax({1.0f, -kInfinity, 2.0f, kInfinity, kInfinity}), 3);
     EXPECT_EQ(ArgMax({-5.0f}), 0);
   });
 }
