@@ -23,7 +23,7 @@ enum class Activation : uint8_t {
 void GatedActivation(KernelContext& context, ConstMatrix gate_up, Activation activation,
                      Matrix out);
 
-// Of one row, gate_up [2 * size], in the caller's thread.
+// Of one row, gate_up [2 * size] and out [size], in the caller's thread; out may be gate_up.
 void GateRow(Activation activation, const float* gate_up, int64_t size, float* out);
 
 // tanh in place; BERT's pooler.

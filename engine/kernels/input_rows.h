@@ -24,7 +24,8 @@ class InputRows {
   template <typename T, std::enable_if_t<std::is_convertible_v<const T&, ConstMatrix>, int> = 0>
   InputRows(const T& x) : x_(x), cols_(x_.cols) {}
 
-  // ApplyNorm's of x. The second writes them over x: whatever reads the input leaves x normed.
+  // ApplyNorm's of x [rows, cols], whose parameters have as many values as x has columns. The
+  // second writes them over x: whatever reads the input leaves x normed.
   static InputRows Normed(const Norm& norm, ConstMatrix x);
   static InputRows NormedInPlace(const Norm& norm, Matrix x);
 

@@ -22,7 +22,7 @@ void LayerNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> we
 void RmsNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight, float epsilon,
              Matrix y);
 
-// Either of them, and what it has been taught.
+// Either of them with its learned parameters, which it refers to.
 enum class NormKind : uint8_t { kLayerNorm, kRmsNorm };
 struct Norm {
   NormKind kind = NormKind::kLayerNorm;
@@ -31,7 +31,7 @@ struct Norm {
 };
 void ApplyNorm(KernelContext& context, const Norm& norm, ConstMatrix x, Matrix y);
 
-// Of one row, in the caller's thread; y may be x.
+// Of one row, x and y [size], in the caller's thread; y may be x.
 void NormRow(const Norm& norm, const float* x, float* y);
 
 // Divides each row by its Euclidean length, in place; a row of zeros stays.
