@@ -142,9 +142,18 @@ bool GenerateRunner::Step(Reporter report) {
     EncodeSources(report);
     encoded = absl::Now();
     ChooseAligned(scheduled);
-    const ConstMatrix hidden = network_.Forward(batch_, [](int32_t, ConstMatrix) {});
-    ReadAligned(scheduled);
-    ReadLogits(scheduled, hidden);
+    const auto compute = [&] {
+      const ConstMatrix hidden = network_.Forward(batch_, [](int32_t, ConstMatrix) {});
+      ReadAligned(scheduled);
+      ReadLogits(scheduled, hidden);
+    };
+    const auto num_logit_rows = static_cast<int32_t>(batch_.logit_rows.size());
+    if (network_.UsesOnednn(batch_.num_tokens(),
+                            std::min(num_logit_rows, options_.max_logit_rows))) {
+      compute();
+    } else {
+      RunInOneRegion(context_, compute);
+    }
   } catch (const std::exception& error) {
     LOG(ERROR) << "a step of " << batch_.num_tokens() << " tokens failed: " << error.what();
     failed = true;

@@ -26,6 +26,7 @@ class Network {
   virtual ConstMatrix Forward(const Batch& batch, HiddenStateObserver observer) = 0;
   virtual Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) = 0;
   virtual ConstMatrix SourceWeights() { return {}; }
+  virtual bool UsesOnednn(int32_t num_tokens, int32_t num_logit_rows) const { return true; }
   virtual void HeadLogits(HeadKind kind, ConstMatrix hidden, absl::Span<const int32_t> rows,
                           Head::LogitsVisitor visit) = 0;
 
@@ -51,6 +52,9 @@ class TransformerNetwork : public Network {
     return transformer_.Logits(hidden, rows);
   }
   ConstMatrix SourceWeights() override { return transformer_.SourceWeights(); }
+  bool UsesOnednn(int32_t num_tokens, int32_t num_logit_rows) const override {
+    return transformer_.UsesOnednn(num_tokens, num_logit_rows);
+  }
   void EncodeSources(const Batch& sources) override {
     transformer_.EncodeSources(sources, *cache_);
   }

@@ -15,6 +15,10 @@ using TeamBody = absl::FunctionRef<void(int64_t task, int thread)>;
 // throw, nor use the context.
 void RunOnTeam(KernelContext& context, int64_t num_tasks, TeamBody body);
 
+// As ThreadTeam::RunInOneRegion: for many kernels, and what is between them, that take little time
+// each and do not use oneDNN.
+void RunInOneRegion(KernelContext& context, absl::FunctionRef<void()> body);
+
 }  // namespace attendant::engine
 
 #endif  // ATTENDANT_ENGINE_KERNELS_TEAM_H_

@@ -49,8 +49,6 @@ struct Transformer::Impl {
     return it == computed_heads.end() ? nullptr : &*it;
   }
 
-  bool LayersUseOnednn(int32_t num_tokens) const;
-
   void Embed(const Batch& batch, Matrix hidden);
   void EmbedImages(const Batch& batch, Matrix hidden);
   void RunLayer(int32_t layer, Matrix hidden);
@@ -73,16 +71,6 @@ struct Transformer::Impl {
   Workspace workspace;
   std::vector<Head> computed_heads;
 };
-
-bool Transformer::Impl::LayersUseOnednn(int32_t num_tokens) const {
-  return absl::c_any_of(weights.layers, [num_tokens](const LayerWeights& layer) {
-    return layer.query_key_value.UsesOnednn(num_tokens) ||
-           layer.attention_output.UsesOnednn(num_tokens) || layer.up.UsesOnednn(num_tokens) ||
-           layer.down.UsesOnednn(num_tokens) ||
-           (layer.cross && (layer.cross->query.UsesOnednn(num_tokens) ||
-                            layer.cross->output.UsesOnednn(num_tokens)));
-  });
-}
 
 void Transformer::Impl::Embed(const Batch& batch, Matrix hidden) {
   const Matrix embedded =
@@ -253,23 +241,37 @@ ConstMatrix Transformer::Forward(const Batch& batch, KvCache* cache, HiddenState
   const Matrix hidden = impl.workspace.hidden(batch.num_tokens());
   if (batch.num_tokens() == 0) return hidden;
 
-  impl.Embed(batch, hidden);
   impl.attention.Begin(batch, cache);
   if (impl.encoder != nullptr) impl.cross_attention.Begin(batch, *cache);
-  const auto run_layers = [&] {
+  const auto run = [&] {
+    impl.Embed(batch, hidden);
     for (int32_t layer = 0; layer < impl.config.num_hidden_layers; ++layer) {
       observer(layer, hidden);
       impl.RunLayer(layer, hidden);
     }
+    if (impl.weights.final_norm) impl.NormInPlace(*impl.weights.final_norm, hidden);
+    observer(impl.config.num_hidden_layers, hidden);
   };
-  if (impl.LayersUseOnednn(batch.num_tokens())) {
-    run_layers();
+  if (UsesOnednn(batch.num_tokens(), 0)) {
+    run();
   } else {
-    impl.context.team().RunInOneRegion(run_layers);
+    impl.context.team().RunInOneRegion(run);
   }
-  if (impl.weights.final_norm) impl.NormInPlace(*impl.weights.final_norm, hidden);
-  observer(impl.config.num_hidden_layers, hidden);
   return hidden;
+}
+
+bool Transformer::UsesOnednn(int32_t num_tokens, int32_t num_logit_rows) const {
+  const ModelWeights& weights = impl_->weights;
+  const auto uses = [&](const Linear& linear) { return linear.UsesOnednn(num_tokens); };
+  const auto layer_uses = [&](const LayerWeights& layer) {
+    return uses(layer.query_key_value) || uses(layer.attention_output) || uses(layer.up) ||
+           uses(layer.down) ||
+           (layer.cross && (uses(layer.cross->query) || uses(layer.cross->output)));
+  };
+  return (weights.patch_embedding && uses(*weights.patch_embedding)) ||
+         (weights.embedding_projection && uses(*weights.embedding_projection)) ||
+         absl::c_any_of(weights.layers, layer_uses) ||
+         (num_logit_rows > 0 && weights.language_model_head->UsesOnednn(num_logit_rows));
 }
 
 ConstMatrix Transformer::SourceWeights() const { return impl_->cross_attention.aligned_weights(); }

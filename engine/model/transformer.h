@@ -90,6 +90,11 @@ class Transformer {
   ConstMatrix Forward(const Batch& batch, KvCache* cache);
   ConstMatrix Forward(const Batch& batch, KvCache* cache, HiddenStateObserver observer);
 
+  // Whether Forward of so many tokens, or Logits of so many rows, is partly oneDNN's work, which
+  // has one thread in ThreadTeam::RunInOneRegion; else whoever calls both saves time there. Forward
+  // by itself chooses.
+  bool UsesOnednn(int32_t num_tokens, int32_t num_logit_rows) const;
+
   // What the batch's aligned_sequences gave to their sources in the Forward that just was: in row
   // i, the weights of the i-th of them, num_source_tokens values, which sum to 1: the mean over the
   // heads of the last layer. Valid until the next call.
