@@ -370,13 +370,12 @@ void ChannelWeights::Multiply(KernelContext& context, const InputRows& x, const 
       .y = y};
 
   const auto round_row = HWY_DYNAMIC_POINTER(RoundRow);
-  ParallelRanges(context, x.rows(), std::max<int64_t>(1, 16384 / depth_),
-                 [&](int64_t begin, int64_t end, int thread) {
-                   for (int64_t row = begin; row < end; ++row) {
-                     row_scales[row] = round_row(x.Row(row, thread, buffers), x.cols(), depth_,
-                                                 rows + row * stride);
-                   }
-                 });
+  ParallelRanges(context, x.rows(), x.grain(), [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t row = begin; row < end; ++row) {
+      row_scales[row] =
+          round_row(x.Row(row, thread, buffers), x.cols(), depth_, rows + row * stride);
+    }
+  });
 
   const bool in_tiles = x.rows() >= kMinTileRows && HasTiles();
   const auto sum_block = HWY_DYNAMIC_POINTER(SumBlock);

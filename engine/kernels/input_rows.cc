@@ -1,5 +1,7 @@
 #include "engine/kernels/input_rows.h"
 
+#include <algorithm>
+
 #include "absl/log/check.h"
 
 namespace attendant::engine {
@@ -47,6 +49,12 @@ const float* InputRows::Row(int64_t index, int thread, std::byte* buffers) const
     NormRow(norm_, x, out);
   }
   return out;
+}
+
+int64_t InputRows::grain() const {
+  // Some two microseconds: what is computed takes longer than rounding it.
+  const int64_t values = kind_ == Kind::kAsTheyAre ? 16384 : kind_ == Kind::kGated ? 4096 : 8192;
+  return std::max<int64_t>(1, values / (cols_ + 1));
 }
 
 int64_t InputRows::all_bytes() const {

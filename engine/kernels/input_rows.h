@@ -43,6 +43,9 @@ class InputRows {
     return context.num_threads() * row_bytes();
   }
 
+  // How many rows are at least worth a second thread, where each is computed and then rounded.
+  int64_t grain() const;
+
   // All rows, instead of Row, all_stride values apart. `buffer` has all_bytes, aligned as Scratch.
   ConstMatrix All(KernelContext& context, std::byte* buffer) const;
   int64_t all_bytes() const;

@@ -625,17 +625,13 @@ struct RoundedRowsPlace {
   int64_t num_groups, values, scales, sums;
 };
 
-// So many rows of `cols` values are worth a second thread.
-int64_t RoundingGrain(int64_t cols) { return std::max<int64_t>(1, 16384 / (cols + 1)); }
-
 void RoundRows(KernelContext& context, const InputRows& x, std::byte* buffers,
                const RoundedRows& to) {
   const auto round_row = HWY_DYNAMIC_POINTER(RoundRow);
-  ParallelRanges(context, x.rows(), RoundingGrain(x.cols()),
-                 [&](int64_t begin, int64_t end, int thread) {
-                   for (int64_t row = begin; row < end; ++row)
-                     round_row(x.Row(row, thread, buffers), x.cols(), to, row);
-                 });
+  ParallelRanges(context, x.rows(), x.grain(), [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t row = begin; row < end; ++row)
+      round_row(x.Row(row, thread, buffers), x.cols(), to, row);
+  });
 }
 
 // For fewer bytes of weights each, times the rows, a second thread costs more than it brings.
@@ -714,12 +710,10 @@ bool QuantizedWeights::MultiplyInTiles(KernelContext& context, const InputRows& 
   auto* wide = reinterpret_cast<uint16_t*>(scratch + wide_rows);
   std::memset(wide + x.rows() * depth, 0, (padded_rows - x.rows()) * depth * sizeof(uint16_t));
   const auto round_row = HWY_DYNAMIC_POINTER(RoundRowWide);
-  ParallelRanges(context, x.rows(), RoundingGrain(x.cols()),
-                 [&](int64_t begin, int64_t end, int thread) {
-                   for (int64_t row = begin; row < end; ++row)
-                     round_row(x.Row(row, thread, scratch + buffers), x.cols(), num_groups_,
-                               wide + row * depth);
-                 });
+  ParallelRanges(context, x.rows(), x.grain(), [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t row = begin; row < end; ++row)
+      round_row(x.Row(row, thread, scratch + buffers), x.cols(), num_groups_, wide + row * depth);
+  });
 
   const auto unpack = HWY_DYNAMIC_POINTER(Unpack);
   const int64_t num_tiles = (num_panels_ + kMaxTilePanels - 1) / kMaxTilePanels;

@@ -1,7 +1,5 @@
 #include "engine/kernels/round_to_bfloat16.h"
 
-#include <algorithm>
-
 #include "engine/kernels/parallel.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -34,11 +32,10 @@ HWY_EXPORT(RoundRow);
 void RoundToBFloat16(KernelContext& context, const InputRows& x, std::byte* buffers,
                      uint16_t* out) {
   const auto round_row = HWY_DYNAMIC_POINTER(RoundRow);
-  ParallelRanges(context, x.rows(), std::max<int64_t>(1, 16384 / (x.cols() + 1)),
-                 [&](int64_t begin, int64_t end, int thread) {
-                   for (int64_t row = begin; row < end; ++row)
-                     round_row(x.Row(row, thread, buffers), x.cols(), out + row * x.cols());
-                 });
+  ParallelRanges(context, x.rows(), x.grain(), [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t row = begin; row < end; ++row)
+      round_row(x.Row(row, thread, buffers), x.cols(), out + row * x.cols());
+  });
 }
 
 }  // namespace attendant::engine
