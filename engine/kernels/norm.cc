@@ -142,16 +142,6 @@ void ApplyNorm(KernelContext& context, const Norm& norm, ConstMatrix x, Matrix y
   ForEachRow(context, x, [&](int64_t row) { NormRow(norm, x.row(row), y.row(row)); });
 }
 
-void LayerNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight,
-               absl::Span<const float> bias, float epsilon, Matrix y) {
-  ApplyNorm(context, {NormKind::kLayerNorm, weight, bias, epsilon}, x, y);
-}
-
-void RmsNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight, float epsilon,
-             Matrix y) {
-  ApplyNorm(context, {NormKind::kRmsNorm, weight, {}, epsilon}, x, y);
-}
-
 void L2Normalize(KernelContext& context, Matrix x) {
   const auto normalize = HWY_DYNAMIC_POINTER(L2NormalizeRow);
   ForEachRow(context, x, [&](int64_t row) { normalize(x.row(row), x.cols); });

@@ -9,26 +9,24 @@
 
 namespace attendant::engine {
 
-// Ba et al., "Layer Normalization", 2016: y = (x - mean) / sqrt(variance + epsilon) * weight +
-// bias, row by row.
-//
-//   x, y          [num_rows, size]; y may be x
-//   weight, bias  [size]; an empty bias is 0
-void LayerNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight,
-               absl::Span<const float> bias, float epsilon, Matrix y);
+enum class NormKind : uint8_t {
+  // Ba et al., "Layer Normalization", 2016: y = (x - mean) / sqrt(variance + epsilon) * weight +
+  // bias.
+  kLayerNorm,
+  // Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019: y = x / sqrt(mean(x²) +
+  // epsilon) * weight.
+  kRmsNorm,
+};
 
-// Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019: y = x / sqrt(mean(x²) +
-// epsilon) * weight.
-void RmsNorm(KernelContext& context, ConstMatrix x, absl::Span<const float> weight, float epsilon,
-             Matrix y);
-
-// Either of them with its learned parameters, which it refers to.
-enum class NormKind : uint8_t { kLayerNorm, kRmsNorm };
+// Which, with its learned parameters, to which it refers.
 struct Norm {
   NormKind kind = NormKind::kLayerNorm;
-  absl::Span<const float> weight, bias;  // [size]; the bias may be empty, and of kRmsNorm is
+  absl::Span<const float> weight;  // [size]
+  absl::Span<const float> bias;    // [size], or empty: 0; of kRmsNorm it is
   float epsilon = 0;
 };
+
+// y = x normed, row by row; both [num_rows, size], and y may be x.
 void ApplyNorm(KernelContext& context, const Norm& norm, ConstMatrix x, Matrix y);
 
 // Of one row, x and y [size], in the caller's thread; y may be x.

@@ -243,11 +243,11 @@ class SelfTest {
     const ConstMatrix x_view(x.data(), kRows, kSize);
     std::vector<float> got(kRows * kSize), want = got;
     const Matrix got_view(got.data(), kRows, kSize), want_view(want.data(), kRows, kSize);
-    LayerNorm(context_, x_view, weight, bias, kEpsilon, got_view);
+    ApplyNorm(context_, {NormKind::kLayerNorm, weight, bias, kEpsilon}, x_view, got_view);
     reference::LayerNorm(x_view, weight, bias, kEpsilon, want_view);
     const std::string shape = absl::StrFormat("%d x %d", kRows, kSize);
     RETURN_IF_ERROR(Compare("layer norm", shape, absl::MakeSpan(got), want, kFloatTolerance));
-    RmsNorm(context_, x_view, weight, kEpsilon, got_view);
+    ApplyNorm(context_, {NormKind::kRmsNorm, weight, {}, kEpsilon}, x_view, got_view);
     reference::RmsNorm(x_view, weight, kEpsilon, want_view);
     return Compare("RMS norm", shape, absl::MakeSpan(got), want, kFloatTolerance);
   }

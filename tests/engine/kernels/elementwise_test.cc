@@ -115,13 +115,14 @@ TEST(NormTest, LayerNormLikePlainLoops) {
     const TestMatrix weight(1, size, 3), bias(1, size, 4);
     const absl::Span<const float> w(weight.view().data, size), b(bias.view().data, size);
     for (const bool has_bias : {false, true}) {
-      LayerNorm(TestContext(), x, w, has_bias ? b : absl::Span<const float>(), 1e-5f, got);
-      reference::LayerNorm(x, w, has_bias ? b : absl::Span<const float>(), 1e-5f, want);
+      const Norm norm{NormKind::kLayerNorm, w, has_bias ? b : absl::Span<const float>(), 1e-5f};
+      ApplyNorm(TestContext(), norm, x, got);
+      reference::LayerNorm(x, w, norm.bias, 1e-5f, want);
       // Normal values are at most sqrt(size); sums of `size` terms.
       EXPECT_TRUE(AllNear(got, want, SumTolerance(size) * std::sqrt(size) + 1e-6));
     }
     EXPECT_TRUE(got.GapsUntouched());
-    LayerNorm(TestContext(), x, w, b, 1e-5f, x);
+    ApplyNorm(TestContext(), {NormKind::kLayerNorm, w, b, 1e-5f}, x, x);
     EXPECT_TRUE(AllNear(x, got, 0));
   });
 }
@@ -132,7 +133,7 @@ TEST(NormTest, LayerNormOfValuesFarFromZero) {
     TestMatrix x(1, 64), got(1, 64), want(1, 64);
     for (int64_t i = 0; i < 64; ++i) x(0, i) = 10000.0f + static_cast<float>(i % 2);
     const std::vector<float> ones(64, 1.0f);
-    LayerNorm(TestContext(), x, ones, {}, 1e-5f, got);
+    ApplyNorm(TestContext(), {NormKind::kLayerNorm, ones, {}, 1e-5f}, x, got);
     reference::LayerNorm(x, ones, {}, 1e-5f, want);
     EXPECT_TRUE(AllNear(got, want, 1e-3));
   });
@@ -143,11 +144,12 @@ TEST(NormTest, RmsNormLikePlainLoops) {
     TestMatrix x(rows, size, 1, gap), got(rows, size, 2, gap), want(rows, size);
     const TestMatrix weight(1, size, 3);
     const absl::Span<const float> w(weight.view().data, size);
-    RmsNorm(TestContext(), x, w, 1e-6f, got);
+    const Norm norm{NormKind::kRmsNorm, w, {}, 1e-6f};
+    ApplyNorm(TestContext(), norm, x, got);
     reference::RmsNorm(x, w, 1e-6f, want);
     EXPECT_TRUE(AllNear(got, want, SumTolerance(size) * std::sqrt(size)));
     EXPECT_TRUE(got.GapsUntouched());
-    RmsNorm(TestContext(), x, w, 1e-6f, x);
+    ApplyNorm(TestContext(), norm, x, x);
     EXPECT_TRUE(AllNear(x, got, 0));
   });
 }
