@@ -20,6 +20,7 @@
 #include "engine/base/float_conversion.h"
 #include "engine/base/status_macros.h"
 #include "engine/kernels/parallel.h"
+#include "engine/kernels/prefetch.h"
 #include "engine/kernels/tile_product.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -77,6 +78,9 @@ constexpr int64_t kRowsTogether = 64;
 constexpr int64_t kMaxTilePanels = 4;
 // Groups of a tile's weights that stay in the first cache for all of those rows.
 constexpr int64_t kGroupsTogether = 8;
+
+// So many bytes of a tile's panels, and those behind them, fit the first cache.
+constexpr size_t kShortPanelsBytes = 32768;
 
 constexpr size_t kSumsBytes = kRowsTogether * kMaxTilePanels * kPanel * sizeof(float);
 
@@ -136,10 +140,10 @@ HWY_INLINE FloatVec LoadBinary16(const uint16_t* from) {
 
 // The products of kRows rows from `row` and kPanels panels from `panel`, over the groups [begin,
 // end), added to sums [kRows, kPanels * 16] with `sums_stride` values from one row to the next.
-// `fetches`: the kPanels panels behind these are asked for meanwhile.
+// `prefetches`: the kPanels panels behind these are asked for meanwhile.
 template <int kBits, bool kHasMinimums, int kRows, int kPanels>
 HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t begin, int64_t end,
-                       bool fetches, float* HWY_RESTRICT sums, int64_t sums_stride) {
+                       bool prefetches, float* HWY_RESTRICT sums, int64_t sums_stride) {
   constexpr size_t kGroupBytes = kGroup * kPanel * kBits / 8;
   constexpr size_t kStepBytes = kPanel * 4;
   const Floats d;
@@ -157,7 +161,7 @@ HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t beg
     });
     for (int64_t group = begin; group < end; ++group, weights += kGroupBytes) {
       // Panels are too short for the machine to foresee where the next begin.
-      if (fetches) {
+      if (prefetches) {
         Unroll<kPanels>([&](auto v) HWY_ATTR {
           const std::byte* next = weights + (kPanels + v) * p.panel_bytes;
           for (size_t line = 0; line < kGroupBytes; line += 64) {
@@ -247,12 +251,14 @@ void MultiplyTiles(const Product& p, int64_t panel, float* HWY_RESTRICT sums) {
     const bool once = kPanelVectors == 1 &&
                       (rows <= 2 || rows == kTileRows || (kHasTallTiles && rows == kTallTileRows));
     const int64_t step = once ? p.num_groups : kGroupsTogether;
+    // Short panels are no streams that a machine could foresee.
+    const bool prefetches = !ForeseesStreams() || kPanels * p.panel_bytes <= kShortPanelsBytes;
     for (int64_t group = 0; group < p.num_groups; group += step) {
       const int64_t end = std::min(p.num_groups, group + step);
       const auto tile = [&](auto num_rows, auto num_panels, int64_t r) HWY_ATTR {
         for (int first = 0; first < kPanels; first += num_panels) {
           Tile<kBits, kHasMinimums, num_rows, num_panels>(
-              p, row + r, panel + first, group, end, row + r == 0,
+              p, row + r, panel + first, group, end, prefetches && row + r == 0,
               sums + r * kWidth + first * kPanel, kWidth);
         }
       };

@@ -11,6 +11,7 @@
 
 #include "absl/log/check.h"
 #include "engine/kernels/parallel.h"
+#include "engine/kernels/prefetch.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/kernels/row_product.cc"
@@ -35,6 +36,7 @@ struct RowProduct {
   Activation activation;
   bool add;
   Matrix y;
+  bool prefetches;
 };
 
 // Outputs that are computed at once.
@@ -91,11 +93,11 @@ HWY_INLINE auto Broadcast(const T* from) {
   }
 }
 
-// Machines by themselves fetch ahead within a page at most.
+// How far weights are asked for ahead.
 constexpr size_t kFetchedBytes = 4096;
 
 // kRows rows by kVectors vectors of outputs of each of kPanels panels, from `column` of them on.
-template <typename T, int kRows, int kVectors, int kPanels>
+template <typename T, int kRows, int kVectors, int kPanels, bool kPrefetches>
 HWY_NOINLINE void Tile(const RowProduct& p, int64_t panel, int64_t column) {
   constexpr int64_t kPair = std::is_same_v<T, float> ? 1 : 2;
   const Floats d;
@@ -115,7 +117,7 @@ HWY_NOINLINE void Tile(const RowProduct& p, int64_t panel, int64_t column) {
     Unroll<kPanels>([&](auto n) HWY_ATTR {
       Unroll<kVectors>([&](auto v) HWY_ATTR {
         const T* from = w + n * weights.panel_stride + v * kLanes * kPair;
-        hwy::Prefetch(reinterpret_cast<const std::byte*>(from) + kFetchedBytes);
+        if (kPrefetches) hwy::Prefetch(reinterpret_cast<const std::byte*>(from) + kFetchedBytes);
         const auto weight = LoadWeights(from);
         Unroll<kRows>([&](auto r) HWY_ATTR {
           sum[n][r][v] = Accumulate<T>(weight, Broadcast(x + r * p.x_stride), sum[n][r][v]);
@@ -142,7 +144,7 @@ HWY_NOINLINE void Tile(const RowProduct& p, int64_t panel, int64_t column) {
   });
 }
 
-template <typename T, int kRows>
+template <typename T, int kRows, bool kPrefetches>
 void MultiplyRange(const RowProduct& p, int64_t begin, int64_t end) {
   // As many vectors as there are registers for: four sums of each row and panel. Panels side by
   // side are streams of memory, of which a core reads several faster than one.
@@ -156,38 +158,41 @@ void MultiplyRange(const RowProduct& p, int64_t begin, int64_t end) {
     const int64_t panel = output / width, column = output % width;
     if (column == 0 && width % kWide == 0 && last - output >= kPanels * width) {
       for (int64_t wide = 0; wide < width; wide += kWide)
-        Tile<T, kRows, kVectors, kPanels>(p, panel, wide);
+        Tile<T, kRows, kVectors, kPanels, kPrefetches>(p, panel, wide);
       output += kPanels * width;
     } else if (std::min(width - column, last - output) >= kWide) {
-      Tile<T, kRows, kVectors, 1>(p, panel, column);
+      Tile<T, kRows, kVectors, 1, kPrefetches>(p, panel, column);
       output += kWide;
     } else {
-      Tile<T, kRows, kTogether / kLanes, 1>(p, panel, column);
+      Tile<T, kRows, kTogether / kLanes, 1, kPrefetches>(p, panel, column);
       output += kTogether;
     }
   }
 }
 
-template <typename T>
+template <typename T, bool kPrefetches>
 void MultiplyRangeOf(const RowProduct& p, int64_t begin, int64_t end) {
   switch (p.y.rows) {
     case 1:
-      return MultiplyRange<T, 1>(p, begin, end);
+      return MultiplyRange<T, 1, kPrefetches>(p, begin, end);
     case 2:
-      return MultiplyRange<T, 2>(p, begin, end);
+      return MultiplyRange<T, 2, kPrefetches>(p, begin, end);
     case 3:
-      return MultiplyRange<T, 3>(p, begin, end);
+      return MultiplyRange<T, 3, kPrefetches>(p, begin, end);
     default:
-      return MultiplyRange<T, 4>(p, begin, end);
+      return MultiplyRange<T, 4, kPrefetches>(p, begin, end);
   }
 }
 
 // The outputs [begin, end), in units of kTogether.
 void MultiplyOutputs(const RowProduct& p, int64_t begin, int64_t end) {
-  if (p.weights.dtype == DataType::kFloat32) {
-    MultiplyRangeOf<float>(p, begin, end);
+  const bool is_float = p.weights.dtype == DataType::kFloat32;
+  if (p.prefetches) {
+    is_float ? MultiplyRangeOf<float, true>(p, begin, end)
+             : MultiplyRangeOf<uint16_t, true>(p, begin, end);
   } else {
-    MultiplyRangeOf<uint16_t>(p, begin, end);
+    is_float ? MultiplyRangeOf<float, false>(p, begin, end)
+             : MultiplyRangeOf<uint16_t, false>(p, begin, end);
   }
 }
 
@@ -206,7 +211,7 @@ void MultiplyRows(KernelContext& context, const WeightPanels& weights, const voi
   DCHECK_LE(y.rows, kMaxProductRows);
   DCHECK_EQ(y.cols, weights.out_features);
   if (y.rows == 0) return;
-  const RowProduct product{weights, x, x_stride, bias, activation, add, y};
+  const RowProduct product{weights, x, x_stride, bias, activation, add, y, !ForeseesStreams()};
   const auto multiply = HWY_DYNAMIC_POINTER(MultiplyOutputs);
   // For less than some 32 KB of weights each, a second thread costs more than it brings.
   const int64_t unit_bytes = weights.in_features * kTogether * SizeOf(weights.dtype);

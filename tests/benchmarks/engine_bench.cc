@@ -28,6 +28,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -263,11 +264,28 @@ void MeasureLinear(DataType dtype, int32_t num_rows, int32_t in_features, int32_
               "GFLOP/s");
 }
 
-// Each thread reads a half (a third, ...) of 1 GiB, as eight streams.
+// Reads as `kStreams` streams, each asked for `kAhead` words ahead unless that is 0.
+template <size_t kStreams, size_t kAhead>
+uint64_t SumOf(const uint64_t* words, size_t num_words) {
+  const size_t stride = num_words / kStreams;
+  uint64_t sums[kStreams] = {};
+  for (size_t i = 0; i < stride; i += 8) {
+    for (size_t s = 0; s < kStreams; ++s) {
+      const uint64_t* line = words + s * stride + i;
+      if (kAhead > 0) __builtin_prefetch(line + kAhead);
+      sums[s] += line[0] + line[1] + line[2] + line[3] + line[4] + line[5] + line[6] + line[7];
+    }
+  }
+  uint64_t sum = 0;
+  for (const uint64_t of_stream : sums) sum += of_stream;
+  return sum;
+}
+
+// Each thread reads a half (a third, ...) of 1 GiB: in the better of two ways, of which one is
+// Intel's and the other AMD's.
 void MeasureMemory() {
-  // Machines fetch ahead within 4 KiB at most; whoever reads all he can asks for more himself.
-  constexpr size_t kBytes = size_t{1} << 30, kStreams = 8, kAhead = 4096 / sizeof(uint64_t);
-  const int num_threads = NumThreads();
+  constexpr size_t kBytes = size_t{1} << 30, kPage = 4096 / sizeof(uint64_t);
+  const size_t num_threads = NumThreads();
   void* memory = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) Exit(1, "no 1 GiB of memory");
   madvise(memory, kBytes, MADV_HUGEPAGE);
@@ -276,35 +294,26 @@ void MeasureMemory() {
   for (size_t i = 0; i < num_words; ++i) words[i] = i;
   const std::vector<int> cpus = ReadCpuTopology().affinity;
   std::atomic<uint64_t> total{0};
-  PrintResult(benchmarks::Repeat(Seconds(),
-                                 [&] {
-                                   std::vector<std::thread> threads;
-                                   const absl::Time start = absl::Now();
-                                   for (int t = 0; t < num_threads; ++t) {
-                                     threads.emplace_back([&, t] {
-                                       if (t < cpus.size()) {
-                                         cpu_set_t set;
-                                         CPU_ZERO(&set);
-                                         CPU_SET(cpus[t], &set);
-                                         pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
-                                       }
-                                       const size_t stride = num_words / num_threads / kStreams;
-                                       const uint64_t* begin = words + t * stride * kStreams;
-                                       uint64_t sums[kStreams] = {};
-                                       for (size_t i = 0; i < stride; i += 8) {
-                                         for (size_t s = 0; s < kStreams; ++s) {
-                                           const uint64_t* line = begin + s * stride + i;
-                                           __builtin_prefetch(line + kAhead);
-                                           sums[s] += line[0] + line[1] + line[2] + line[3] +
-                                                      line[4] + line[5] + line[6] + line[7];
-                                         }
-                                       }
-                                       for (const uint64_t sum : sums) total += sum;
-                                     });
-                                   }
-                                   for (std::thread& thread : threads) thread.join();
-                                   return kBytes / absl::ToDoubleNanoseconds(absl::Now() - start);
-                                 }),
+  const auto rate = [&](uint64_t (*sum_of)(const uint64_t*, size_t)) {
+    std::vector<std::thread> threads;
+    const absl::Time start = absl::Now();
+    for (size_t t = 0; t < num_threads; ++t) {
+      threads.emplace_back([&, t] {
+        if (t < cpus.size()) {
+          cpu_set_t set;
+          CPU_ZERO(&set);
+          CPU_SET(cpus[t], &set);
+          pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+        }
+        const size_t share = num_words / num_threads;
+        total += sum_of(words + t * share, share);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    return kBytes / absl::ToDoubleNanoseconds(absl::Now() - start);
+  };
+  PrintResult(benchmarks::Repeat(
+                  Seconds(), [&] { return std::max(rate(SumOf<8, kPage>), rate(SumOf<1, 0>)); }),
               "GB/s");
 }
 
