@@ -26,7 +26,7 @@ class Network {
   virtual ConstMatrix Forward(const Batch& batch, HiddenStateObserver observer) = 0;
   virtual Matrix Logits(ConstMatrix hidden, absl::Span<const int32_t> rows) = 0;
   virtual ConstMatrix SourceWeights() { return {}; }
-  virtual bool UsesOnednn(int32_t num_tokens, int32_t num_logit_rows) const { return true; }
+  virtual bool UsesOnednn(int32_t /*num_tokens*/, int32_t /*num_logit_rows*/) const { return true; }
   virtual void HeadLogits(HeadKind kind, ConstMatrix hidden, absl::Span<const int32_t> rows,
                           Head::LogitsVisitor visit) = 0;
 
