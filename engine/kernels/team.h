@@ -16,7 +16,7 @@ using TeamBody = absl::FunctionRef<void(int64_t task, int thread)>;
 void RunOnTeam(KernelContext& context, int64_t num_tasks, TeamBody body);
 
 // As ThreadTeam::RunInOneRegion: for many kernels, and what is between them, that take little time
-// each and do not use oneDNN.
+// each and do not use oneDNN. By the thread that owns the context; what body throws comes through.
 void RunInOneRegion(KernelContext& context, absl::FunctionRef<void()> body);
 
 }  // namespace attendant::engine
