@@ -38,7 +38,15 @@ namespace attendant::engine {
 namespace {
 
 constexpr int64_t kGroup = kQuantizationGroup;
-constexpr int64_t kPanel = 16;
+constexpr int64_t kPanel = 64;  // rows of a panel
+constexpr int64_t kStrip = 16;  // of which so many share a tile's registers, or a thread
+constexpr int64_t kMaxTileStrips = kPanel / kStrip;
+
+// Bytes of a panel's group: of its weights, and with what they are multiplied by.
+constexpr size_t WeightBytes(int bits) { return kGroup * kPanel * bits / 8; }
+constexpr size_t GroupBytes(int bits, bool has_minimums) {
+  return WeightBytes(bits) + kPanel * sizeof(uint16_t) * (has_minimums ? 2 : 1);
+}
 
 // Rows of input, rounded to 8 bits.
 struct RoundedRows {
@@ -55,6 +63,7 @@ struct RoundedRows {
 // What one product's tiles have in common.
 struct Product {
   const std::byte* panels;
+  size_t group_bytes;
   size_t panel_bytes;
   int bits;
   int offset;
@@ -64,25 +73,30 @@ struct Product {
   Epilogue epilogue;
   Matrix y;
 
-  size_t group_bytes() const { return kGroup * kPanel * bits / 8; }
-  const std::byte* panel(int64_t index) const { return panels + index * panel_bytes; }
-  // [num_groups][16] of a panel.
-  const uint16_t* scales(int64_t index) const {
-    return reinterpret_cast<const uint16_t*>(panel(index) + num_groups * group_bytes());
+  // A group of the panel that the strip is of.
+  const std::byte* group(int64_t strip, int64_t group) const {
+    return panels + strip / kMaxTileStrips * panel_bytes + group * group_bytes;
   }
-  const uint16_t* minimums(int64_t index) const { return scales(index) + num_groups * kPanel; }
+  // Each of the strip's rows' own, of that group.
+  const std::byte* weights(int64_t strip, int64_t group) const {
+    return this->group(strip, group) + strip % kMaxTileStrips * kStrip * 4;
+  }
+  const uint16_t* scales(int64_t strip, int64_t group) const {
+    return reinterpret_cast<const uint16_t*>(this->group(strip, group) + WeightBytes(bits)) +
+           strip % kMaxTileStrips * kStrip;
+  }
+  const uint16_t* minimums(int64_t strip, int64_t group) const {
+    return scales(strip, group) + kPanel;
+  }
 };
 
 // Rows whose sums wait in a thread's memory while the weights that they share are in its cache.
 constexpr int64_t kRowsTogether = 64;
-constexpr int64_t kMaxTilePanels = 4;
-// Groups of a tile's weights that stay in the first cache for all of those rows.
-constexpr int64_t kGroupsTogether = 8;
+// Groups of a panel that stay in the second cache for all of those rows. They are not made to fit
+// the first: a machine foresees a long stream from the second, and short ones not at all.
+constexpr int64_t kGroupsTogether = 64;
 
-// So many bytes of a tile's panels, and those behind them, fit the first cache.
-constexpr size_t kShortPanelsBytes = 32768;
-
-constexpr size_t kSumsBytes = kRowsTogether * kMaxTilePanels * kPanel * sizeof(float);
+constexpr size_t kSumsBytes = kRowsTogether * kPanel * sizeof(float);
 
 }  // namespace
 }  // namespace attendant::engine
@@ -101,14 +115,10 @@ using SignedBytes = hn::Repartition<int8_t, Floats>;
 using SignedByteVec = hn::Vec<SignedBytes>;
 
 constexpr size_t kLanes = hn::MaxLanes(Floats());  // output features of a vector
-static_assert(kLanes <= kPanel);
-constexpr size_t kPanelVectors = kPanel / kLanes;
+static_assert(kLanes <= kStrip);
+constexpr size_t kStripVectors = kStrip / kLanes;
 // Rows of a tile, by the number of registers.
 constexpr int kTileRows = HWY_TARGET <= HWY_AVX3_DL ? 4 : 2;
-// Whether so many rows of two panels are a tile as well: as many sums, of weights that are read
-// once.
-constexpr bool kHasTallTiles = HWY_TARGET <= HWY_AVX3_DL;
-constexpr int kTallTileRows = 8;
 
 template <int kValue>
 using Constant = std::integral_constant<int, kValue>;
@@ -138,64 +148,63 @@ HWY_INLINE FloatVec LoadBinary16(const uint16_t* from) {
   return hn::PromoteTo(Floats(), hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(from)));
 }
 
-// The products of kRows rows from `row` and kPanels panels from `panel`, over the groups [begin,
-// end), added to sums [kRows, kPanels * 16] with `sums_stride` values from one row to the next.
-// `prefetches`: the kPanels panels behind these are asked for meanwhile.
-template <int kBits, bool kHasMinimums, int kRows, int kPanels>
-HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t begin, int64_t end,
+// The products of kRows rows from `row` and kStrips strips of a panel from `strip`, over the groups
+// [begin, end), added to sums [kRows, kStrips * 16] with `sums_stride` values from one row to the
+// next. `prefetches`: what the next panel has there is asked for meanwhile.
+template <int kBits, bool kHasMinimums, int kRows, int kStrips>
+HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t strip, int64_t begin, int64_t end,
                        bool prefetches, float* HWY_RESTRICT sums, int64_t sums_stride) {
-  constexpr size_t kGroupBytes = kGroup * kPanel * kBits / 8;
+  constexpr size_t kGroupBytes = GroupBytes(kBits, kHasMinimums);
   constexpr size_t kStepBytes = kPanel * 4;
   const Floats d;
   const Ints di;
-  // The vectors of a panel, one after the other: a tile of more registers than there are helps
+  // The vectors of a strip, one after the other: a tile of more registers than there are helps
   // nobody.
-  for (size_t part = 0; part < kPanelVectors; ++part) {
-    const std::byte* weights = p.panel(panel) + begin * kGroupBytes + part * kLanes * 4;
+  for (size_t part = 0; part < kStripVectors; ++part) {
+    const std::byte* weights = p.weights(strip, begin) + part * kLanes * 4;
     float* const part_sums = sums + part * kLanes;
-    FloatVec sum[kRows][kPanels];
+    FloatVec sum[kRows][kStrips];
     Unroll<kRows>([&](auto r) HWY_ATTR {
-      Unroll<kPanels>([&](auto v) HWY_ATTR {
-        sum[r][v] = hn::LoadU(d, part_sums + r * sums_stride + v * kPanel);
+      Unroll<kStrips>([&](auto v) HWY_ATTR {
+        sum[r][v] = hn::LoadU(d, part_sums + r * sums_stride + v * kStrip);
       });
     });
     for (int64_t group = begin; group < end; ++group, weights += kGroupBytes) {
-      // Panels are too short for the machine to foresee where the next begin.
       if (prefetches) {
-        Unroll<kPanels>([&](auto v) HWY_ATTR {
-          const std::byte* next = weights + (kPanels + v) * p.panel_bytes;
-          for (size_t line = 0; line < kGroupBytes; line += 64) {
-            hwy::Prefetch(reinterpret_cast<const uint8_t*>(next + line));
-          }
-        });
+        const std::byte* next = weights + p.panel_bytes;
+        for (size_t line = 0; line < kGroupBytes; line += kStepBytes) {
+          Unroll<kStrips>([&](auto v) HWY_ATTR {
+            hwy::Prefetch(reinterpret_cast<const uint8_t*>(next + line + v * kStrip * 4));
+          });
+        }
       }
-      IntVec acc[kRows][kPanels];
+      IntVec acc[kRows][kStrips];
       Unroll<kRows>([&](auto r) HWY_ATTR {
         const IntVec start =
             kHasMinimums ? hn::Zero(di) : hn::Set(di, -p.offset * p.x.row_sums(row + r)[group]);
-        Unroll<kPanels>([&](auto v) HWY_ATTR { acc[r][v] = start; });
+        Unroll<kStrips>([&](auto v) HWY_ATTR { acc[r][v] = start; });
       });
       const int8_t* x = p.x.row_values(row) + group * kGroup;
       const int64_t x_stride = p.num_groups * kGroup;
       // Not a loop: compilers copy all sums around it, which takes as long as the products.
       Unroll<kBits>([&](auto step) HWY_ATTR {
         const int8_t* four = x + step * 4;
-        ByteVec w[kPanels];
-        Unroll<kPanels>([&](auto v) HWY_ATTR {
-          const std::byte* from = weights + v * p.panel_bytes + step * kStepBytes;
+        ByteVec w[kStrips];
+        Unroll<kStrips>([&](auto v) HWY_ATTR {
+          const std::byte* from = weights + step * kStepBytes + v * kStrip * 4;
           w[v] = hn::LoadU(Bytes(), reinterpret_cast<const uint8_t*>(from));
         });
         if constexpr (kBits == 8) {
           Unroll<kRows>([&](auto r) HWY_ATTR {
             const SignedByteVec values = BroadcastFour(four + r * x_stride);
-            Unroll<kPanels>([&](auto v)
+            Unroll<kStrips>([&](auto v)
                                 HWY_ATTR { acc[r][v] = Dot<kBits>(w[v], values, acc[r][v]); });
           });
         } else {
           const ByteVec mask = hn::Set(Bytes(), 0x0f);
           const hn::Repartition<uint16_t, Floats> d16;
-          ByteVec high[kPanels];
-          Unroll<kPanels>([&](auto v) HWY_ATTR {
+          ByteVec high[kStrips];
+          Unroll<kStrips>([&](auto v) HWY_ATTR {
             high[v] =
                 hn::And(hn::BitCast(Bytes(), hn::ShiftRight<4>(hn::BitCast(d16, w[v]))), mask);
             w[v] = hn::And(w[v], mask);
@@ -203,79 +212,64 @@ HWY_NOINLINE void Tile(const Product& p, int64_t row, int64_t panel, int64_t beg
           Unroll<kRows>([&](auto r) HWY_ATTR {
             const SignedByteVec first = BroadcastFour(four + r * x_stride);
             const SignedByteVec second = BroadcastFour(four + r * x_stride + kGroup / 2);
-            Unroll<kPanels>([&](auto v) HWY_ATTR {
+            Unroll<kStrips>([&](auto v) HWY_ATTR {
               acc[r][v] = Dot<kBits>(w[v], first, acc[r][v]);
               acc[r][v] = Dot<kBits>(high[v], second, acc[r][v]);
             });
           });
         }
       });
-      FloatVec scale[kPanels];
-      Unroll<kPanels>([&](auto v) HWY_ATTR {
-        scale[v] = LoadBinary16(p.scales(panel + v) + group * kPanel + part * kLanes);
+      FloatVec scale[kStrips];
+      Unroll<kStrips>([&](auto v) HWY_ATTR {
+        scale[v] = LoadBinary16(p.scales(strip + v, group) + part * kLanes);
       });
       Unroll<kRows>([&](auto r) HWY_ATTR {
         const FloatVec factor = hn::Set(d, p.x.row_scales(row + r)[group]);
-        Unroll<kPanels>([&](auto v) HWY_ATTR {
+        Unroll<kStrips>([&](auto v) HWY_ATTR {
           sum[r][v] = hn::MulAdd(hn::ConvertTo(d, acc[r][v]), hn::Mul(scale[v], factor), sum[r][v]);
         });
       });
       if constexpr (kHasMinimums) {
-        Unroll<kPanels>([&](auto v) HWY_ATTR {
-          scale[v] = LoadBinary16(p.minimums(panel + v) + group * kPanel + part * kLanes);
+        Unroll<kStrips>([&](auto v) HWY_ATTR {
+          scale[v] = LoadBinary16(p.minimums(strip + v, group) + part * kLanes);
         });
         Unroll<kRows>([&](auto r) HWY_ATTR {
           const FloatVec of_group = hn::Set(
               d, p.x.row_scales(row + r)[group] * static_cast<float>(p.x.row_sums(row + r)[group]));
-          Unroll<kPanels>([&](auto v)
+          Unroll<kStrips>([&](auto v)
                               HWY_ATTR { sum[r][v] = hn::MulAdd(scale[v], of_group, sum[r][v]); });
         });
       }
     }
     Unroll<kRows>([&](auto r) HWY_ATTR {
-      Unroll<kPanels>([&](auto v) HWY_ATTR {
-        hn::StoreU(sum[r][v], d, part_sums + r * sums_stride + v * kPanel);
+      Unroll<kStrips>([&](auto v) HWY_ATTR {
+        hn::StoreU(sum[r][v], d, part_sums + r * sums_stride + v * kStrip);
       });
     });
   }
 }
 
-template <int kBits, bool kHasMinimums, int kPanels>
-void MultiplyTiles(const Product& p, int64_t panel, float* HWY_RESTRICT sums) {
-  constexpr int64_t kWidth = kPanels * kPanel;
-  const int64_t feature = panel * kPanel;
+template <int kBits, bool kHasMinimums, int kStrips>
+void MultiplyTiles(const Product& p, int64_t strip, float* HWY_RESTRICT sums) {
+  constexpr int64_t kWidth = kStrips * kStrip;
+  const int64_t feature = strip * kStrip;
   for (int64_t row = 0; row < p.y.rows; row += kRowsTogether) {
     const int64_t rows = std::min(p.y.rows - row, kRowsTogether);
     std::fill_n(sums, rows * kWidth, 0.0f);
-    // Weights that one tile reads once need not stay in the cache.
-    const bool once = kPanelVectors == 1 &&
-                      (rows <= 2 || rows == kTileRows || (kHasTallTiles && rows == kTallTileRows));
-    const int64_t step = once ? p.num_groups : kGroupsTogether;
-    // Short panels are no streams that a machine could foresee.
-    const bool prefetches = !ForeseesStreams() || kPanels * p.panel_bytes <= kShortPanelsBytes;
-    for (int64_t group = 0; group < p.num_groups; group += step) {
-      const int64_t end = std::min(p.num_groups, group + step);
-      const auto tile = [&](auto num_rows, auto num_panels, int64_t r) HWY_ATTR {
-        for (int first = 0; first < kPanels; first += num_panels) {
-          Tile<kBits, kHasMinimums, num_rows, num_panels>(
-              p, row + r, panel + first, group, end, prefetches && row + r == 0,
-              sums + r * kWidth + first * kPanel, kWidth);
-        }
+    for (int64_t group = 0; group < p.num_groups; group += kGroupsTogether) {
+      const int64_t end = std::min(p.num_groups, group + kGroupsTogether);
+      const auto tile = [&](auto num_rows, int64_t r) HWY_ATTR {
+        Tile<kBits, kHasMinimums, num_rows, kStrips>(p, row + r, strip, group, end,
+                                                     !ForeseesStreams() && row + r == 0,
+                                                     sums + r * kWidth, kWidth);
       };
       int64_t r = 0;
-      if constexpr (kHasTallTiles && kPanels >= 2) {
-        for (; r + kTallTileRows <= rows; r += kTallTileRows) {
-          tile(Constant<kTallTileRows>(), Constant<2>(), r);
-        }
-      }
-      for (; r + kTileRows <= rows; r += kTileRows) {
-        tile(Constant<kTileRows>(), Constant<kPanels>(), r);
-      }
+      for (; r + kTileRows <= rows; r += kTileRows) tile(Constant<kTileRows>(), r);
       if (kTileRows > 2 && r + 2 <= rows) {
-        tile(Constant<2>(), Constant<kPanels>(), r);
+        tile(Constant<2>(), r);
         r += 2;
       }
-      if (r < rows) tile(Constant<1>(), Constant<kPanels>(), r);
+      if (r < rows) tile(Constant<1>(), r);
     }
     ApplyEpilogue(p.epilogue, sums, kWidth, feature,
                   p.y.Rows(row, rows).Cols(feature, std::min(kWidth, p.y.cols - feature)));
@@ -285,10 +279,11 @@ void MultiplyTiles(const Product& p, int64_t panel, float* HWY_RESTRICT sums) {
 template <int kBits, bool kHasMinimums>
 void MultiplyRange(const Product& p, int64_t begin, int64_t end, float* sums) {
   while (begin < end) {
-    if (end - begin >= 4) {
-      MultiplyTiles<kBits, kHasMinimums, 4>(p, begin, sums);
-      begin += 4;
-    } else if (end - begin >= 2) {
+    const int64_t of_panel = std::min(end - begin, kMaxTileStrips - begin % kMaxTileStrips);
+    if (of_panel == kMaxTileStrips) {
+      MultiplyTiles<kBits, kHasMinimums, kMaxTileStrips>(p, begin, sums);
+      begin += kMaxTileStrips;
+    } else if (of_panel >= 2) {
       MultiplyTiles<kBits, kHasMinimums, 2>(p, begin, sums);
       begin += 2;
     } else {
@@ -298,8 +293,8 @@ void MultiplyRange(const Product& p, int64_t begin, int64_t end, float* sums) {
   }
 }
 
-// The panels [begin, end); `sums` is the thread's own.
-void MultiplyPanels(const Product& p, int64_t begin, int64_t end, float* sums) {
+// The strips [begin, end); `sums` is the thread's own.
+void MultiplyStrips(const Product& p, int64_t begin, int64_t end, float* sums) {
   if (p.bits == 8) {
     p.has_minimums ? MultiplyRange<8, true>(p, begin, end, sums)
                    : MultiplyRange<8, false>(p, begin, end, sums);
@@ -384,9 +379,8 @@ void RoundRowWide(const float* x, int64_t size, int64_t num_groups, uint16_t* ou
   }
 }
 
-// The four panels from `panel` on, or as many as there are, as bfloat16 in pairs of rows: value
-// (k, j) at (k / 2) * 128 + 2 * j + k % 2.
-void Unpack(const Product& p, int64_t panel, int64_t num_panels, uint16_t* out) {
+// A panel as bfloat16 in pairs of rows: value (k, j) at (k / 2) * 128 + 2 * j + k % 2.
+void Unpack(const Product& p, int64_t panel, uint16_t* out) {
   const Floats d;
   const Ints di;
   const hn::Rebind<uint32_t, Floats> du;
@@ -396,34 +390,31 @@ void Unpack(const Product& p, int64_t panel, int64_t num_panels, uint16_t* out) 
     return hn::Add(bits, hn::Add(odd, hn::Set(du, 0x7fff)));
   };
   const FloatVec offset = hn::Set(d, static_cast<float>(-p.offset));
-  for (int64_t index = 0; index < num_panels; ++index) {
-    for (int64_t group = 0; group < p.num_groups; ++group) {
-      for (size_t part = 0; part < kPanelVectors; ++part) {
-        const auto* weights = reinterpret_cast<const uint8_t*>(
-            p.panel(panel + index) + group * p.group_bytes() + part * kLanes * 4);
-        const int64_t place = group * kPanel + part * kLanes;
-        const FloatVec scale = LoadBinary16(p.scales(panel + index) + place);
-        const FloatVec start = p.has_minimums ? LoadBinary16(p.minimums(panel + index) + place)
-                                              : hn::Mul(scale, offset);
-        for (int step = 0; step < 8; ++step) {  // four values of each row
-          const bool upper = p.bits == 4 && step >= 4;
-          auto four =
-              hn::BitCast(du, hn::LoadU(Bytes(), weights + (upper ? step - 4 : step) * kPanel * 4));
-          if (upper) four = hn::ShiftRight<4>(four);
-          const auto mask = hn::Set(du, p.bits == 4 ? 0xf : 0xff);
-          const auto value = [&](auto bits) HWY_ATTR {
-            const FloatVec q = hn::ConvertTo(d, hn::BitCast(di, hn::And(bits, mask)));
-            return round(hn::MulAdd(q, scale, start));
-          };
-          const auto pair = [&](auto even, auto odd) HWY_ATTR {
-            return hn::Or(hn::ShiftRight<16>(even), hn::And(odd, hn::Set(du, 0xffff0000u)));
-          };
-          auto* to = reinterpret_cast<uint32_t*>(out) + (group * 16 + step * 2) * 64 +
-                     index * kPanel + part * kLanes;
-          hn::StoreU(pair(value(four), value(hn::ShiftRight<8>(four))), du, to);
-          hn::StoreU(pair(value(hn::ShiftRight<16>(four)), value(hn::ShiftRight<24>(four))), du,
-                     to + 64);
-        }
+  for (int64_t group = 0; group < p.num_groups; ++group) {
+    for (int64_t row = 0; row < kPanel; row += kLanes) {
+      const int64_t strip = panel * kMaxTileStrips + row / kStrip, of_strip = row % kStrip;
+      const auto* weights =
+          reinterpret_cast<const uint8_t*>(p.weights(strip, group)) + of_strip * 4;
+      const FloatVec scale = LoadBinary16(p.scales(strip, group) + of_strip);
+      const FloatVec start = p.has_minimums ? LoadBinary16(p.minimums(strip, group) + of_strip)
+                                            : hn::Mul(scale, offset);
+      for (int step = 0; step < 8; ++step) {  // four values of each row
+        const bool upper = p.bits == 4 && step >= 4;
+        auto four =
+            hn::BitCast(du, hn::LoadU(Bytes(), weights + (upper ? step - 4 : step) * kPanel * 4));
+        if (upper) four = hn::ShiftRight<4>(four);
+        const auto mask = hn::Set(du, p.bits == 4 ? 0xf : 0xff);
+        const auto value = [&](auto bits) HWY_ATTR {
+          const FloatVec q = hn::ConvertTo(d, hn::BitCast(di, hn::And(bits, mask)));
+          return round(hn::MulAdd(q, scale, start));
+        };
+        const auto pair = [&](auto even, auto odd) HWY_ATTR {
+          return hn::Or(hn::ShiftRight<16>(even), hn::And(odd, hn::Set(du, 0xffff0000u)));
+        };
+        auto* to = reinterpret_cast<uint32_t*>(out) + (group * 16 + step * 2) * kPanel + row;
+        hn::StoreU(pair(value(four), value(hn::ShiftRight<8>(four))), du, to);
+        hn::StoreU(pair(value(hn::ShiftRight<16>(four)), value(hn::ShiftRight<24>(four))), du,
+                   to + kPanel);
       }
     }
   }
@@ -440,14 +431,13 @@ HWY_AFTER_NAMESPACE();
 namespace attendant::engine {
 namespace {
 
-HWY_EXPORT(MultiplyPanels);
+HWY_EXPORT(MultiplyStrips);
 HWY_EXPORT(RoundRow);
 HWY_EXPORT(RoundRowWide);
 HWY_EXPORT(Unpack);
 HWY_EXPORT(TargetName);
 
-constexpr int64_t kTileWidth = kMaxTilePanels * kPanel;
-static_assert(kTileWidth == kTilePanel && kRowsTogether == kTileBlockRows);
+static_assert(kPanel == kTilePanel && kRowsTogether == kTileBlockRows);
 
 // The largest finite binary16.
 constexpr float kMaxBinary16 = 65504.0f;
@@ -536,16 +526,14 @@ QuantizedWeights::QuantizedWeights(const Form& form)
       num_groups_((form.in_features + kGroup - 1) / kGroup),
       num_panels_((form.out_features + kPanel - 1) / kPanel) {
   CHECK(bits_ == 4 || bits_ == 8) << bits_;
-  const int64_t group_bytes = kGroup * kPanel * bits_ / 8;
-  const int64_t factor_bytes = num_groups_ * kPanel * sizeof(uint16_t);
-  const int64_t bytes = num_groups_ * group_bytes + factor_bytes * (has_minimums_ ? 2 : 1);
-  panel_bytes_ = (bytes + 63) / 64 * 64;
+  group_bytes_ = GroupBytes(bits_, has_minimums_);
+  panel_bytes_ = num_groups_ * group_bytes_;
 }
 
 // The number at the end is for whoever changes the layout, or the values that Quantize chooses.
 std::string QuantizedWeights::Layout() const {
   return absl::StrCat("int", bits_, has_minimums_ ? " with minimums" : "", " [", out_features_,
-                      ", ", in_features_, "], panels of ", kPanel, ", 1");
+                      ", ", in_features_, "], panels of ", kPanel, ", 2");
 }
 
 absl::StatusOr<QuantizedWeights> QuantizedWeights::FromPacked(const Form& form,
@@ -564,23 +552,14 @@ QuantizedWeights::QuantizedWeights(KernelContext& context, const QuantizedMatrix
   CHECK_EQ(static_cast<int64_t>(matrix.quants.size()), matrix.rows * matrix.cols);
   CHECK_EQ(static_cast<int64_t>(matrix.scales.size()), matrix.rows * num_groups_);
   CHECK(!has_minimums_ || matrix.minimums.size() == matrix.scales.size());
-  const int64_t group_bytes = kGroup * kPanel * bits_ / 8;
   AlignedBuffer buffer(num_panels_ * panel_bytes_);
 
   ParallelRanges(context, num_panels_, 1, [&](int64_t begin, int64_t end) {
     std::memset(buffer.data() + begin * panel_bytes_, 0, (end - begin) * panel_bytes_);
     for (int64_t row = begin * kPanel; row < std::min(end * kPanel, out_features_); ++row) {
-      std::byte* panel = buffer.data() + row / kPanel * panel_bytes_;
-      auto* scales = reinterpret_cast<uint16_t*>(panel + num_groups_ * group_bytes);
-      uint16_t* minimums = scales + num_groups_ * kPanel;
-      for (int64_t group = 0; group < num_groups_; ++group) {
-        const int64_t from = row * num_groups_ + group, to = group * kPanel + row % kPanel;
-        scales[to] = matrix.scales[from];
-        if (has_minimums_) minimums[to] = matrix.minimums[from];
-      }
       const uint8_t* quants = matrix.quants.data() + row * in_features_;
-      std::byte* to = panel + row % kPanel * 4;
-      for (int64_t group = 0; group < num_groups_; ++group, to += group_bytes) {
+      std::byte* to = buffer.data() + row / kPanel * panel_bytes_;
+      for (int64_t group = 0; group < num_groups_; ++group, to += group_bytes_) {
         uint8_t q[kGroup];
         const int64_t count = std::min(kGroup, in_features_ - group * kGroup);
         std::copy_n(quants + group * kGroup, count, q);
@@ -589,7 +568,11 @@ QuantizedWeights::QuantizedWeights(KernelContext& context, const QuantizedMatrix
           for (int64_t i = 0; i < kGroup / 2; ++i) q[i] |= q[i + kGroup / 2] << 4;
         }
         for (int step = 0; step < bits_; ++step)
-          std::memcpy(to + step * kPanel * 4, q + step * 4, 4);
+          std::memcpy(to + (step * kPanel + row % kPanel) * 4, q + step * 4, 4);
+        auto* scales = reinterpret_cast<uint16_t*>(to + WeightBytes(bits_)) + row % kPanel;
+        const int64_t from = row * num_groups_ + group;
+        scales[0] = matrix.scales[from];
+        if (has_minimums_) scales[kPanel] = matrix.minimums[from];
       }
     }
   });
@@ -673,6 +656,7 @@ void QuantizedWeights::MultiplyIntegers(KernelContext& context, const InputRows&
   const int64_t buffers = pieces.Add<std::byte>(x.buffer_bytes(context));
   std::byte* scratch = context.Scratch(pieces.size_bytes());
   const Product product{.panels = buffer_.data(),
+                        .group_bytes = group_bytes_,
                         .panel_bytes = panel_bytes_,
                         .bits = bits_,
                         .offset = offset_,
@@ -682,9 +666,11 @@ void QuantizedWeights::MultiplyIntegers(KernelContext& context, const InputRows&
                         .epilogue = epilogue,
                         .y = y};
   RoundRows(context, x, scratch + buffers, product.x);
-  const auto multiply = HWY_DYNAMIC_POINTER(MultiplyPanels);
-  const int64_t grain = std::max<int64_t>(1, kGrainBytes / (x.rows() * panel_bytes_));
-  ParallelRanges(context, num_panels_, grain, [&](int64_t begin, int64_t end, int thread) {
+  const auto multiply = HWY_DYNAMIC_POINTER(MultiplyStrips);
+  const int64_t num_strips = (out_features_ + kStrip - 1) / kStrip;
+  const int64_t grain =
+      std::max<int64_t>(1, kGrainBytes * kMaxTileStrips / (x.rows() * panel_bytes_));
+  ParallelRanges(context, num_strips, grain, [&](int64_t begin, int64_t end, int thread) {
     multiply(product, begin, end, reinterpret_cast<float*>(scratch + sums + thread * kSumsBytes));
   });
 }
@@ -699,13 +685,14 @@ bool QuantizedWeights::MultiplyInTiles(KernelContext& context, const InputRows& 
   Pieces pieces;
   const int64_t wide_rows = pieces.Add<uint16_t>(padded_rows * depth);
   Pieces own;
-  const int64_t panel = own.Add<uint16_t>(depth * kTileWidth);
+  const int64_t wide_panel = own.Add<uint16_t>(depth * kPanel);
   const int64_t sums = own.Add<std::byte>(kSumsBytes);
   const int64_t buffers = pieces.Add<std::byte>(x.buffer_bytes(context));
   const int64_t of_threads = pieces.Add<std::byte>(threads * own.size_bytes());
   std::byte* scratch = context.Scratch(pieces.size_bytes());
 
   const Product product{.panels = buffer_.data(),
+                        .group_bytes = group_bytes_,
                         .panel_bytes = panel_bytes_,
                         .bits = bits_,
                         .offset = offset_,
@@ -722,23 +709,19 @@ bool QuantizedWeights::MultiplyInTiles(KernelContext& context, const InputRows& 
   });
 
   const auto unpack = HWY_DYNAMIC_POINTER(Unpack);
-  const int64_t num_tiles = (num_panels_ + kMaxTilePanels - 1) / kMaxTilePanels;
-  ParallelShares(context, num_tiles, [&](int64_t tile, int thread) {
+  ParallelShares(context, num_panels_, [&](int64_t panel, int thread) {
     std::byte* mine = scratch + of_threads + thread * own.size_bytes();
-    auto* weights = reinterpret_cast<uint16_t*>(mine + panel);
+    auto* weights = reinterpret_cast<uint16_t*>(mine + wide_panel);
     auto* tile_sums = reinterpret_cast<float*>(mine + sums);
-    const int64_t first = tile * kMaxTilePanels;
-    const int64_t num_panels = std::min(kMaxTilePanels, num_panels_ - first);
-    if (num_panels < kMaxTilePanels) std::memset(weights, 0, depth * kTileWidth * 2);
-    unpack(product, first, num_panels, weights);
+    unpack(product, panel, weights);
     const TileScope scope;
     for (int64_t row = 0; row < x.rows(); row += kRowsTogether) {
       const int64_t rows = std::min(kRowsTogether, x.rows() - row);
       MultiplyTiles(wide + row * depth, depth, (rows + 15) / 16 * 16, depth, weights, nullptr,
                     tile_sums);
-      const int64_t feature = tile * kTileWidth;
-      ApplyEpilogue(epilogue, tile_sums, kTileWidth, feature,
-                    y.Rows(row, rows).Cols(feature, std::min(kTileWidth, y.cols - feature)));
+      const int64_t feature = panel * kPanel;
+      ApplyEpilogue(epilogue, tile_sums, kPanel, feature,
+                    y.Rows(row, rows).Cols(feature, std::min(kPanel, y.cols - feature)));
     }
   });
   return true;
@@ -752,29 +735,27 @@ void QuantizedWeights::Gather(KernelContext& context, absl::Span<const int32_t> 
                               bool add, Matrix out) const {
   DCHECK_EQ(static_cast<int64_t>(ids.size()), out.rows);
   DCHECK_EQ(out.cols, in_features_);
-  const int64_t group_bytes = kGroup * kPanel * bits_ / 8;
-  ParallelRanges(
-      context, out.rows, std::max<int64_t>(1, 4096 / (out.cols + 1)),
-      [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          DCHECK(ids[i] >= 0 && ids[i] < out_features_);
-          const std::byte* panel = buffer_.data() + ids[i] / kPanel * panel_bytes_;
-          const int64_t row = ids[i] % kPanel;
-          const auto* scales = reinterpret_cast<const uint16_t*>(panel + num_groups_ * group_bytes);
-          const uint16_t* minimums = scales + num_groups_ * kPanel;
-          float* to = out.row(i);
-          for (int64_t col = 0; col < in_features_; ++col) {
-            const int64_t factors = col / kGroup * kPanel + row;
-            const float scale = Float16ToFloat(scales[factors]);
-            const Place place = PlaceOf(bits_, row, col % kGroup);
-            const int byte = static_cast<int>(panel[col / kGroup * group_bytes + place.byte]);
-            const int q = (byte >> place.shift) & ((1 << bits_) - 1);
-            float value = scale * static_cast<float>(q - offset_);
-            if (has_minimums_) value += Float16ToFloat(minimums[factors]);
-            to[col] = add ? to[col] + factor * value : factor * value;
-          }
-        }
-      });
+  ParallelRanges(context, out.rows, std::max<int64_t>(1, 4096 / (out.cols + 1)),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; ++i) {
+                     DCHECK(ids[i] >= 0 && ids[i] < out_features_);
+                     const std::byte* panel = buffer_.data() + ids[i] / kPanel * panel_bytes_;
+                     const int64_t row = ids[i] % kPanel;
+                     float* to = out.row(i);
+                     for (int64_t col = 0; col < in_features_; ++col) {
+                       const std::byte* group = panel + col / kGroup * group_bytes_;
+                       const auto* scales =
+                           reinterpret_cast<const uint16_t*>(group + WeightBytes(bits_)) + row;
+                       const float scale = Float16ToFloat(scales[0]);
+                       const Place place = PlaceOf(bits_, row, col % kGroup);
+                       const int byte = static_cast<int>(group[place.byte]);
+                       const int q = (byte >> place.shift) & ((1 << bits_) - 1);
+                       float value = scale * static_cast<float>(q - offset_);
+                       if (has_minimums_) value += Float16ToFloat(scales[kPanel]);
+                       to[col] = add ? to[col] + factor * value : factor * value;
+                     }
+                   }
+                 });
 }
 
 }  // namespace attendant::engine

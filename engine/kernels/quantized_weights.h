@@ -21,10 +21,11 @@ namespace attendant::engine {
 // is too large for a binary16 scale (8.3e6 in 8 bits, 5.2e5 in 4).
 absl::StatusOr<QuantizedMatrix> Quantize(KernelContext& context, ConstMatrix weight, int bits);
 
-// A matrix of small integers as products read it: panels of 16 rows (output features), in which
-// four neighbouring values of each row lie together, [groups of 32][8][16][4]; in 4 bits the upper
-// halves of the bytes are values 16 to 31 of the group, and the lower ones 0 to 15. A panel ends
-// with its scales, [groups][16] in binary16, and then its minimums.
+// A matrix of small integers as products read it, from its first byte to its last: panels of 64
+// rows (output features), [groups of 32]. A group has four neighbouring values of each row
+// together, [8][64][4]; in 4 bits [4][64][4], where the upper halves of the bytes are values 16 to
+// 31 of the group and the lower ones 0 to 15. Behind them are its scales, [64] in binary16, and its
+// minimums. The rows of the last panel that the matrix has not are zeros.
 //
 // Products round their input to 8 bits as well, each group of 32 of a row by its own scale, the
 // greatest magnitude / 127; sums within a group are then exact, and those over groups are float.
@@ -76,7 +77,7 @@ class QuantizedWeights {
   bool has_minimums_;
   int64_t out_features_, in_features_;
   int64_t num_groups_, num_panels_;
-  size_t panel_bytes_;
+  int64_t group_bytes_, panel_bytes_;
   PackedBytes buffer_;
 };
 
