@@ -63,8 +63,8 @@ struct RoundedRows {
 // What one product's tiles have in common.
 struct Product {
   const std::byte* panels;
-  size_t group_bytes;
-  size_t panel_bytes;
+  int64_t group_bytes;
+  int64_t panel_bytes;
   int bits;
   int offset;
   bool has_minimums;

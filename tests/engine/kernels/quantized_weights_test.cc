@@ -153,6 +153,7 @@ TEST_P(QuantizedWeightsTest, MultipliesLikePlainLoopsOnEveryTarget) {
           }
         }
         Check(16, 300, 130);
+        Check(3, 2100, 70);  // more inputs than are summed at once
       },
       /*with_products=*/true);
 }
@@ -202,10 +203,10 @@ TEST_P(QuantizedWeightsTest, InputThatIsNotFiniteGivesNaN) {
 }
 
 TEST_P(QuantizedWeightsTest, GathersRows) {
-  const QuantizedMatrix matrix = RandomMatrix(50, 70, GetParam());
+  const QuantizedMatrix matrix = RandomMatrix(150, 70, GetParam());
   const QuantizedWeights weights(TestContext(), matrix);
   const TestMatrix values = Dequantized(matrix);
-  const std::vector<int32_t> ids = {49, 0, 17, 16, 17};
+  const std::vector<int32_t> ids = {149, 0, 17, 64, 17};
   TestMatrix got(5, 70, 2, 3), want(5, 70, 2);
   weights.Gather(TestContext(), ids, 1.0f, /*add=*/false, got);
   reference::Gather(values, ids, want);
