@@ -146,12 +146,12 @@ HWY_NOINLINE void Tile(const RowProduct& p, int64_t panel, int64_t column) {
 
 template <typename T, int kRows, bool kPrefetches>
 void MultiplyRange(const RowProduct& p, int64_t begin, int64_t end) {
-  // As many vectors as there are registers for: four sums of each row and panel. Panels side by
-  // side are streams of memory, of which a core reads several faster than one.
   constexpr int kVectors = 4;
   constexpr int64_t kWide = kVectors * kLanes;
+  // As many sums as there are registers for: of each row, and of panels side by side, which are
+  // streams of memory. Of those a core reads several faster than one, unless it foresees them.
   constexpr int kSums = kLanes == 16 ? 16 : 8;
-  constexpr int kPanels = kRows == 1 ? kSums / kVectors : kRows == 2 ? kSums / kVectors / 2 : 1;
+  constexpr int kPanels = kPrefetches ? std::max(1, kSums / kVectors / kRows) : 1;
   const int64_t width = p.weights.panel_width;
   const int64_t last = end * kTogether;
   for (int64_t output = begin * kTogether; output < last;) {
