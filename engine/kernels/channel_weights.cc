@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/base/status_macros.h"
 #include "engine/kernels/parallel.h"
+#include "engine/kernels/prefetch.h"
 #include "engine/kernels/tile_product.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -111,8 +112,11 @@ HWY_INLINE void Tile(const ChannelProduct& p, int64_t row, const int8_t* panel,
 // sums [rows, kPanel] of the rows from `row` and one panel.
 void SumBlock(const ChannelProduct& p, int64_t row, int64_t rows, int64_t panel, int32_t* sums) {
   const int8_t* weights = p.panel(panel);
+  const int64_t feature = panel * kPanel;
+  const Matrix y = p.y.Rows(row, rows).Cols(feature, std::min(kPanel, p.y.cols - feature));
   int64_t r = 0;
   for (; r + kTileRows <= rows; r += kTileRows) {
+    PrefetchToWrite(y.Rows(r, kTileRows));
     Tile<kTileRows>(p, row + r, weights, sums + r * kPanel);
   }
   if (kTileRows > 2 && r + 2 <= rows) {

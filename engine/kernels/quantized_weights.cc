@@ -255,6 +255,7 @@ void MultiplyTiles(const Product& p, int64_t strip, float* HWY_RESTRICT sums) {
   const int64_t feature = strip * kStrip;
   for (int64_t row = 0; row < p.y.rows; row += kRowsTogether) {
     const int64_t rows = std::min(p.y.rows - row, kRowsTogether);
+    const Matrix y = p.y.Rows(row, rows).Cols(feature, std::min(kWidth, p.y.cols - feature));
     std::fill_n(sums, rows * kWidth, 0.0f);
     for (int64_t group = 0; group < p.num_groups; group += kGroupsTogether) {
       const int64_t end = std::min(p.num_groups, group + kGroupsTogether);
@@ -264,15 +265,17 @@ void MultiplyTiles(const Product& p, int64_t strip, float* HWY_RESTRICT sums) {
                                                      sums + r * kWidth, kWidth);
       };
       int64_t r = 0;
-      for (; r + kTileRows <= rows; r += kTileRows) tile(Constant<kTileRows>(), r);
+      for (; r + kTileRows <= rows; r += kTileRows) {
+        if (end == p.num_groups) PrefetchToWrite(y.Rows(r, kTileRows));
+        tile(Constant<kTileRows>(), r);
+      }
       if (kTileRows > 2 && r + 2 <= rows) {
         tile(Constant<2>(), r);
         r += 2;
       }
       if (r < rows) tile(Constant<1>(), r);
     }
-    ApplyEpilogue(p.epilogue, sums, kWidth, feature,
-                  p.y.Rows(row, rows).Cols(feature, std::min(kWidth, p.y.cols - feature)));
+    ApplyEpilogue(p.epilogue, sums, kWidth, feature, y);
   }
 }
 
