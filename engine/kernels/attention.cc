@@ -927,16 +927,16 @@ void StoreKeysValues(KernelContext& context, const AttentionOptions& options, Co
   const KeyRows places[] = {RowsOf(cache, cache.keys, head_dim),
                             RowsOf(cache, cache.values, head_dim)};
   const ConstMatrix sources[] = {k, v};
-  // Tasks of some rows of one sequence would balance better; but this is a copy of what was just
-  // computed.
-  ParallelTasks(context, sequences.size(), [&](int64_t index, int) {
-    const AttentionSequence& sequence = sequences[index];
-    for (int64_t i = 0; i < sequence.num_queries; ++i) {
-      const int64_t key = sequence.num_keys - sequence.num_queries + i;
-      for (int which = 0; which < 2; ++which) {
-        const float* row = sources[which].row(sequence.query_start + i);
+  const auto store = [&](int which, int64_t begin, int64_t end) {
+    for (const AttentionSequence& sequence : sequences) {
+      const int64_t start = sequence.query_start;
+      const int64_t first_key = int64_t{sequence.num_keys} - sequence.num_queries;
+      const int64_t last = std::min(end, start + sequence.num_queries);
+      for (int64_t i = std::max(begin, start); i < last; ++i) {
+        const float* row = sources[which].row(i);
         for (int64_t head = 0; head < options.num_key_value_heads; ++head) {
-          auto* to = const_cast<std::byte*>(places[which].Row(sequence, head, key));
+          auto* to =
+              const_cast<std::byte*>(places[which].Row(sequence, head, first_key + i - start));
           if (cache.dtype == DataType::kFloat32) {
             std::memcpy(to, row + head * head_dim, head_dim * sizeof(float));
           } else {
@@ -945,6 +945,21 @@ void StoreKeysValues(KernelContext& context, const AttentionOptions& options, Co
         }
       }
     }
+  };
+  // Keys and values apart, and of each many rows: whoever is first in a page of the cache waits
+  // while the system clears it, and two who are clear it twice.
+  constexpr int64_t kRowsTogether = 512;
+  constexpr int64_t kWorthAThread = 16384;  // values
+  const int64_t num_rows = k.rows;
+  if (num_rows * k.cols < kWorthAThread) {
+    store(0, 0, num_rows);
+    store(1, 0, num_rows);
+    return;
+  }
+  const int64_t num_tasks = 2 * ((num_rows + kRowsTogether - 1) / kRowsTogether);
+  ParallelTasks(context, num_tasks, [&](int64_t task, int) {
+    const int64_t begin = task / 2 * kRowsTogether;
+    store(static_cast<int>(task % 2), begin, std::min(num_rows, begin + kRowsTogether));
   });
 }
 
