@@ -1,0 +1,15 @@
+#ifndef ATTENDANT_TESTS_SUPPORT_PARALLEL_REGION_COUNTER_H_
+#define ATTENDANT_TESTS_SUPPORT_PARALLEL_REGION_COUNTER_H_
+
+#include <cstdint>
+
+namespace attendant::testing {
+
+// How many parallel regions of OpenMP this process has opened, on any thread, oneDNN's included. A
+// program that links tests_parallel_region_counter counts. None in a build with ThreadSanitizer,
+// where one thread computes.
+int64_t CountParallelRegions();
+
+}  // namespace attendant::testing
+
+#endif  // ATTENDANT_TESTS_SUPPORT_PARALLEL_REGION_COUNTER_H_
