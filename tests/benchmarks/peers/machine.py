@@ -42,6 +42,11 @@ def slug(text):
 
 @functools.cache
 def own_version(repository):
-    git = ["git", "-C", str(repository), "describe", "--always", "--dirty"]
-    described = subprocess.run(git, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
-    return f"attendant {described}"
+    def git(*command):
+        run = ["git", "-C", str(repository), *command]
+        return subprocess.run(run, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
+
+    # Neither what people read nor the results that runs themselves write makes another program.
+    not_built = [":(exclude)*.md", ":(exclude)tests/benchmarks/results"]
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *not_built)
+    return f"attendant {git('describe', '--always')}{'-dirty' if changed else ''}"
