@@ -69,6 +69,9 @@ struct MatrixView {
 
 using Matrix = MatrixView<float>;
 using ConstMatrix = MatrixView<const float>;
+// Of bfloat16 (float_conversion.h).
+using BFloat16Matrix = MatrixView<uint16_t>;
+using ConstBFloat16Matrix = MatrixView<const uint16_t>;
 
 }  // namespace attendant::engine
 

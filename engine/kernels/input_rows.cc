@@ -18,6 +18,13 @@ InputRows InputRows::NormedInPlace(const Norm& norm, Matrix x) {
   return rows;
 }
 
+InputRows InputRows::BFloat16(ConstBFloat16Matrix x) {
+  DCHECK_EQ(x.stride, x.cols);
+  InputRows rows(Kind::kBFloat16, ConstMatrix(nullptr, x.rows, x.cols), nullptr, x.cols);
+  rows.bfloat16_ = x.data;
+  return rows;
+}
+
 InputRows InputRows::Gated(Activation activation, Matrix gate_up) {
   DCHECK_EQ(gate_up.cols % 2, 0);
   InputRows rows(Kind::kGated, gate_up, gate_up.data, gate_up.cols / 2);
@@ -27,6 +34,11 @@ InputRows InputRows::Gated(Activation activation, Matrix gate_up) {
 
 InputRows InputRows::Rows(int64_t first, int64_t count) const {
   InputRows rows = *this;
+  if (kind_ == Kind::kBFloat16) {
+    rows.x_.rows = count;
+    rows.bfloat16_ += first * cols_;
+    return rows;
+  }
   rows.x_ = x_.Rows(first, count);
   if (written_ != nullptr) rows.written_ = written_ + first * x_.stride;
   return rows;
@@ -38,6 +50,7 @@ int64_t InputRows::row_bytes() const {
 }
 
 const float* InputRows::Row(int64_t index, int thread, std::byte* buffers) const {
+  DCHECK(kind_ != Kind::kBFloat16);
   const float* x = x_.row(index);
   if (kind_ == Kind::kAsTheyAre) return x;
   auto* out = kind_ == Kind::kNormedInPlace
@@ -62,6 +75,7 @@ int64_t InputRows::all_bytes() const {
 }
 
 ConstMatrix InputRows::All(KernelContext& context, std::byte* buffer) const {
+  DCHECK(kind_ != Kind::kBFloat16);
   if (kind_ == Kind::kAsTheyAre) return x_;
   const Matrix out = kind_ == Kind::kNormed
                          ? Matrix(reinterpret_cast<float*>(buffer), rows(), cols_)

@@ -29,6 +29,9 @@ class InputRows {
   static InputRows Normed(const Norm& norm, ConstMatrix x);
   static InputRows NormedInPlace(const Norm& norm, Matrix x);
 
+  // What Linear::ApplyToBFloat16 wrote, for a layer that reads it; contiguous.
+  static InputRows BFloat16(ConstBFloat16Matrix x);
+
   // GatedActivation's of gate_up [rows, 2 * cols], whose first columns may be written over.
   static InputRows Gated(Activation activation, Matrix gate_up);
 
@@ -43,6 +46,9 @@ class InputRows {
     return context.num_threads() * row_bytes();
   }
 
+  // Null but for rows that are bfloat16, which have neither Row nor All.
+  const uint16_t* bfloat16() const { return bfloat16_; }
+
   // How many rows are at least worth a second thread, where each is computed and then rounded.
   int64_t grain() const;
 
@@ -52,7 +58,7 @@ class InputRows {
   int64_t all_stride() const { return kind_ == Kind::kNormed ? cols_ : x_.stride; }
 
  private:
-  enum class Kind : uint8_t { kAsTheyAre, kNormed, kNormedInPlace, kGated };
+  enum class Kind : uint8_t { kAsTheyAre, kNormed, kNormedInPlace, kGated, kBFloat16 };
 
   InputRows(Kind kind, ConstMatrix x, float* written, int64_t cols)
       : kind_(kind), x_(x), written_(written), cols_(cols) {}
@@ -63,6 +69,7 @@ class InputRows {
   Activation activation_ = Activation::kNone;
   ConstMatrix x_;
   float* written_ = nullptr;  // x_.data, where it may be written
+  const uint16_t* bfloat16_ = nullptr;
   int64_t cols_;
   Norm norm_;
 };

@@ -4,6 +4,7 @@
 #include <compare>
 #include <map>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "absl/log/check.h"
@@ -45,6 +46,7 @@ struct Linear::Packed {
   struct Key {
     int64_t rows, x_stride, y_stride;
     bool add;
+    DataType y_dtype = DataType::kFloat32;
     auto operator<=>(const Key&) const = default;
   };
   struct Entry {
@@ -74,7 +76,9 @@ struct Linear::Packed {
   absl::Status MakeFirstMatmuls(KernelContext& context, bool strict);
   absl::StatusOr<Matmul*> GetMatmul(KernelContext& context, const Key& key);
   void Apply(KernelContext& context, const InputRows& x, Matrix y, bool add);
-  void ApplyPiece(KernelContext& context, const InputRows& x, Matrix y, bool add);
+  // oneDNN's primitives, over all rows: y of float, or of uint16_t for bfloat16.
+  template <typename T>
+  void ApplyPieces(KernelContext& context, const InputRows& x, MatrixView<T> y, bool add);
   void ApplyRows(KernelContext& context, const InputRows& x, Matrix y, bool add);
   void ApplyTiles(KernelContext& context, const InputRows& x, Matrix y, bool add);
 
@@ -149,6 +153,7 @@ absl::StatusOr<Matmul*> Linear::Packed::GetMatmul(KernelContext& context, const 
   wanted.x_stride = key.x_stride;
   wanted.y_stride = key.y_stride;
   wanted.add = key.add;
+  wanted.y_dtype = key.y_dtype;
   ASSIGN_OR_RETURN(std::unique_ptr<Matmul> matmul,
                    Matmul::Create(context.onednn(), wanted, weights.layout));
   if (matmul->is_reference()) {
@@ -175,34 +180,41 @@ void Linear::Packed::Apply(KernelContext& context, const InputRows& x, Matrix y,
     }
     return;
   }
-  for (int64_t row = 0; row < x.rows();) {
-    const int64_t rows = NextPiece(x.rows() - row);
-    ApplyPiece(context, x.Rows(row, rows), y.Rows(row, rows), add);
-    row += rows;
-  }
+  ApplyPieces(context, x, y, add);
 }
 
 int64_t Linear::Packed::InputBytes(const KernelContext& context, const InputRows& x) const {
+  if (x.bfloat16() != nullptr) return 0;
   return rounds_input() ? RoundedBytes(x) + x.buffer_bytes(context) : x.all_bytes();
 }
 
 const void* Linear::Packed::Input(KernelContext& context, const InputRows& x,
                                   std::byte* memory) const {
+  if (x.bfloat16() != nullptr) return x.bfloat16();
   if (!rounds_input()) return x.All(context, memory).data;
   auto* rounded = reinterpret_cast<uint16_t*>(memory);
   RoundToBFloat16(context, x, memory + RoundedBytes(x), rounded);
   return rounded;
 }
 
-void Linear::Packed::ApplyPiece(KernelContext& context, const InputRows& x, Matrix y, bool add) {
-  const int64_t x_stride = x.rows() == 1 ? x.cols() : InputStride(x);
-  const int64_t y_stride = y.rows == 1 ? y.cols : y.stride;
-  const absl::StatusOr<Matmul*> matmul = GetMatmul(context, {x.rows(), x_stride, y_stride, add});
-  CHECK_OK(matmul.status());  // its like was made when the layer was
-  const size_t scratch_bytes = ((*matmul)->scratch_bytes() + 63) / 64 * 64;
-  std::byte* scratch = context.Scratch(scratch_bytes + InputBytes(context, x));
-  const void* input = Input(context, x, scratch + scratch_bytes);
-  (*matmul)->Execute(context.onednn(), input, weights.buffer.data(), bias_data(), y.data, scratch);
+template <typename T>
+void Linear::Packed::ApplyPieces(KernelContext& context, const InputRows& x, MatrixView<T> y,
+                                 bool add) {
+  constexpr DataType kType = std::is_same_v<T, float> ? DataType::kFloat32 : DataType::kBFloat16;
+  for (int64_t row = 0, rows = 0; row < x.rows(); row += rows) {
+    rows = NextPiece(x.rows() - row);
+    const InputRows piece = x.Rows(row, rows);
+    const int64_t x_stride = rows == 1 ? x.cols() : InputStride(x);
+    const int64_t y_stride = rows == 1 ? y.cols : y.stride;
+    const absl::StatusOr<Matmul*> matmul =
+        GetMatmul(context, {rows, x_stride, y_stride, add, kType});
+    CHECK_OK(matmul.status());  // its like was made when the layer was
+    const size_t scratch_bytes = ((*matmul)->scratch_bytes() + 63) / 64 * 64;
+    std::byte* scratch = context.Scratch(scratch_bytes + InputBytes(context, piece));
+    const void* input = Input(context, piece, scratch + scratch_bytes);
+    (*matmul)->Execute(context.onednn(), input, weights.buffer.data(), bias_data(), y.row(row),
+                       scratch);
+  }
 }
 
 // Few rows: what counts is how fast weights are read, which oneDNN does at some 80 %.
@@ -360,6 +372,18 @@ void Linear::Apply(KernelContext& context, const InputRows& x, Matrix y) const {
 
 void Linear::ApplyAdd(KernelContext& context, const InputRows& x, Matrix y) const {
   packed_->Apply(context, x, y, true);
+}
+
+bool Linear::HandsOverBFloat16(const Linear& next, int64_t num_rows) const {
+  const auto multiplies = [num_rows](const Packed& packed) {
+    return packed.rounds_input() && packed.UsesOnednn(num_rows);
+  };
+  return multiplies(*packed_) && multiplies(*next.packed_);
+}
+
+void Linear::ApplyToBFloat16(KernelContext& context, const InputRows& x, BFloat16Matrix y) const {
+  DCHECK(packed_->rounds_input() && packed_->UsesOnednn(x.rows()));
+  packed_->ApplyPieces(context, x, y, /*add=*/false);
 }
 
 void Linear::Prepare(KernelContext& context, int64_t num_rows, bool add) const {

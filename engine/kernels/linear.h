@@ -83,6 +83,14 @@ class Linear {
   // The same, added to what y holds (a residual connection): y += activation(x Wᵀ + b).
   void ApplyAdd(KernelContext& context, const InputRows& x, Matrix y) const;
 
+  // Whether so many rows can be handed from this layer to the next in bfloat16, where that takes
+  // half the memory and spares a pass that rounds: where oneDNN multiplies both layers in it.
+  bool HandsOverBFloat16(const Linear& next, int64_t num_rows) const;
+  // As Apply, y [num_rows, out_features], contiguous, rounded to bfloat16, to nearest, ties to
+  // even: what the next layer, given InputRows::BFloat16 of it, would else do. Only where
+  // HandsOverBFloat16.
+  void ApplyToBFloat16(KernelContext& context, const InputRows& x, BFloat16Matrix y) const;
+
   // Any number of rows may come, and oneDNN makes code for each: the first Apply of a new number
   // takes up to a millisecond longer. This makes it now, for `num_rows` of contiguous x and y.
   void Prepare(KernelContext& context, int64_t num_rows, bool add = false) const;

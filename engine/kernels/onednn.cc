@@ -70,8 +70,7 @@ dnnl::matmul::primitive_desc Describe(Onednn& onednn, const MatmulShape& shape,
   attributes.set_post_ops(post_ops);
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   const memory::desc x = PlainLayout(shape.rows, shape.in_features, shape.x_stride, shape.dtype);
-  const memory::desc y =
-      PlainLayout(shape.rows, shape.out_features, shape.y_stride, DataType::kFloat32);
+  const memory::desc y = PlainLayout(shape.rows, shape.out_features, shape.y_stride, shape.y_dtype);
   if (!shape.has_bias) {
     return dnnl::matmul::primitive_desc(onednn.engine(), x, weights, y, attributes,
                                         /*allow_empty=*/true);
@@ -214,8 +213,8 @@ absl::StatusOr<std::unique_ptr<Matmul>> Matmul::Create(Onednn& onednn, const Mat
   }
 }
 
-void Matmul::Execute(Onednn& onednn, const void* x, const void* weights, const float* bias,
-                     float* y, std::byte* scratch) {
+void Matmul::Execute(Onednn& onednn, const void* x, const void* weights, const float* bias, void* y,
+                     std::byte* scratch) {
   // The C functions: those of C++ build a hash table of the arguments for each call.
   const auto set = [](const memory& memory, const void* data) {
     dnnl_memory_set_data_handle(memory.get(), const_cast<void*>(data));

@@ -44,7 +44,8 @@ struct MatmulShape {
   int64_t out_features = 0;
   int64_t x_stride = 0;
   int64_t y_stride = 0;
-  DataType dtype = DataType::kFloat32;  // of x and W; y and bias are float
+  DataType dtype = DataType::kFloat32;  // of x and W; bias is float
+  DataType y_dtype = DataType::kFloat32;
   bool has_bias = false;
   Activation activation = Activation::kNone;
   bool add = false;
@@ -85,8 +86,9 @@ class Matmul {
   const std::string& implementation() const { return implementation_; }
   bool is_reference() const { return implementation_.find("ref") != std::string::npos; }
 
-  // x and weights of the shape's dtype; bias is null if it has none. A failure here is a defect.
-  void Execute(Onednn& onednn, const void* x, const void* weights, const float* bias, float* y,
+  // x and weights of the shape's dtype, y of its y_dtype; bias is null if it has none. A failure
+  // here is a defect.
+  void Execute(Onednn& onednn, const void* x, const void* weights, const float* bias, void* y,
                std::byte* scratch);
 
  private:

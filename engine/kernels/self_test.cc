@@ -130,6 +130,9 @@ class SelfTest {
       } else if (bits() != 0) {
         reference::RoundInGroups(x_view, x_view);
       }
+      if (linear.HandsOverBFloat16(linear, rows)) {
+        RETURN_IF_ERROR(TestHandingOver(linear, x_view));
+      }
       for (const bool add : {false, true}) {
         std::vector<float> got(rows * kOutputs, 0.5f);
         const Matrix got_view(got.data(), rows, kOutputs);
@@ -150,6 +153,21 @@ class SelfTest {
       }
     }
     return absl::OkStatus();
+  }
+
+  // What Apply gives, which is compared with plain loops, is what is rounded.
+  absl::Status TestHandingOver(const Linear& linear, Matrix x) {
+    const int64_t num_values = x.rows * linear.out_features();
+    std::vector<float> got(num_values), want(num_values);
+    std::vector<uint16_t> rounded(num_values);
+    linear.Apply(context_, x, Matrix(want.data(), x.rows, linear.out_features()));
+    linear.ApplyToBFloat16(context_, x,
+                           BFloat16Matrix(rounded.data(), x.rows, linear.out_features()));
+    absl::c_transform(rounded, got.begin(), BFloat16ToFloat);
+    const double largest = *absl::c_max_element(want);
+    return Compare(absl::StrFormat("linear (%s) to bfloat16", linear.implementation()),
+                   absl::StrFormat("%d rows, %d x %d", x.rows, x.cols, linear.out_features()),
+                   absl::MakeSpan(got), want, largest / 256);
   }
 
   absl::Status TestEmbedding() {

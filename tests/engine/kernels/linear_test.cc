@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/base/float_conversion.h"
 #include "engine/kernels/reference.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -194,6 +195,43 @@ TEST_P(LinearTest, ComputesItsInputAsTheKernelsDo) {
       },
       /*with_products=*/true);
   for (const int64_t rows : {1100, 4200}) check(rows);
+}
+
+// In bfloat16, from layer to layer: the very values that the next would round its input to.
+TEST_P(LinearTest, HandsOverWhatTheNextLayerWouldRound) {
+  for (const int64_t middle : {128, 129}) {
+    const TestMatrix first_weight(middle, 96, 2), second_weight(40, middle, 5);
+    LinearOptions options = Options();
+    options.activation = Activation::kGeluErf;
+    const std::vector<float> bias(middle, 0.25f);
+    ASSERT_OK_AND_ASSIGN(const Linear first,
+                         Linear::Create(TestContext(), first_weight, bias, options));
+    ASSERT_OK_AND_ASSIGN(const Linear second,
+                         Linear::Create(TestContext(), second_weight, {}, Options()));
+    for (const int64_t rows : {1, 4, 5, 70, 200, 1100}) {
+      SCOPED_TRACE(absl::StrCat(rows, " rows of ", middle));
+      const bool multiplies_bfloat16 = Type() == DataType::kBFloat16 && CpuMultipliesBFloat16();
+      const bool expected = multiplies_bfloat16 && first.UsesOnednn(rows);
+      ASSERT_EQ(first.HandsOverBFloat16(second, rows), expected);
+      if (!expected) continue;
+      const TestMatrix x(rows, 96, 3);
+      TestMatrix between(rows, middle), want(rows, 40, 4), got = want, got_between = between;
+      first.Apply(TestContext(), x, between);
+      second.ApplyAdd(TestContext(), between, want);
+      std::vector<uint16_t> rounded(rows * middle);
+      const BFloat16Matrix rounded_view(rounded.data(), rows, middle);
+      first.ApplyToBFloat16(TestContext(), x, rounded_view);
+      second.ApplyAdd(TestContext(), InputRows::BFloat16(rounded_view), got);
+      for (int64_t i = 0; i < rows * middle; ++i) {
+        got_between(i / middle, i % middle) = BFloat16ToFloat(rounded[i]);
+      }
+      between.Round(DataType::kBFloat16);
+      EXPECT_TRUE(AllNear(got_between, between, 0));
+      EXPECT_TRUE(AllNear(got, want, 0));
+      EXPECT_FALSE(first.uses_reference_code());
+      EXPECT_FALSE(second.uses_reference_code());
+    }
+  }
 }
 
 TEST_P(LinearTest, RoundsInputToItsType) {
