@@ -18,17 +18,17 @@ InputRows InputRows::NormedInPlace(const Norm& norm, Matrix x) {
   return rows;
 }
 
-InputRows InputRows::BFloat16(ConstBFloat16Matrix x) {
-  DCHECK_EQ(x.stride, x.cols);
-  InputRows rows(Kind::kBFloat16, ConstMatrix(nullptr, x.rows, x.cols), nullptr, x.cols);
-  rows.bfloat16_ = x.data;
-  return rows;
-}
-
 InputRows InputRows::Gated(Activation activation, Matrix gate_up) {
   DCHECK_EQ(gate_up.cols % 2, 0);
   InputRows rows(Kind::kGated, gate_up, gate_up.data, gate_up.cols / 2);
   rows.activation_ = activation;
+  return rows;
+}
+
+InputRows InputRows::BFloat16(ConstBFloat16Matrix x) {
+  DCHECK_EQ(x.stride, x.cols);
+  InputRows rows(Kind::kBFloat16, ConstMatrix(nullptr, x.rows, x.cols), nullptr, x.cols);
+  rows.bfloat16_ = x.data;
   return rows;
 }
 

@@ -29,11 +29,11 @@ class InputRows {
   static InputRows Normed(const Norm& norm, ConstMatrix x);
   static InputRows NormedInPlace(const Norm& norm, Matrix x);
 
-  // What Linear::ApplyToBFloat16 wrote, for a layer that reads it; contiguous.
-  static InputRows BFloat16(ConstBFloat16Matrix x);
-
   // GatedActivation's of gate_up [rows, 2 * cols], whose first columns may be written over.
   static InputRows Gated(Activation activation, Matrix gate_up);
+
+  // What Linear::ApplyToBFloat16 wrote, contiguous, for the layer it is handed over to.
+  static InputRows BFloat16(ConstBFloat16Matrix x);
 
   int64_t rows() const { return x_.rows; }
   int64_t cols() const { return cols_; }

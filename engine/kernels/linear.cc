@@ -99,6 +99,9 @@ struct Linear::Packed {
     if (quantized != nullptr || channels || fits_tiles()) return false;
     return num_rows > kMaxProductRows || weights.panel_width == 0;
   }
+  // Whether so many rows may come, and go, in bfloat16: matrix registers and our own kernels read
+  // other layouts.
+  bool TakesBFloat16(int64_t num_rows) const { return rounds_input() && UsesOnednn(num_rows); }
   // Whether the panels are such as matrix registers take.
   bool fits_tiles() const {
     return shape.dtype == DataType::kBFloat16 && weights.panel_width == kTilePanel &&
@@ -169,6 +172,7 @@ void Linear::Packed::Apply(KernelContext& context, const InputRows& x, Matrix y,
   DCHECK_EQ(x.cols(), shape.in_features);
   DCHECK_EQ(y.cols, shape.out_features);
   DCHECK_EQ(x.rows(), y.rows);
+  DCHECK(x.bfloat16() == nullptr || TakesBFloat16(x.rows()));
   const Epilogue epilogue{.bias = bias_data(), .activation = shape.activation, .add = add};
   if (quantized != nullptr) return quantized->Multiply(context, x, epilogue, y);
   if (channels) return channels->Multiply(context, x, epilogue, y);
@@ -375,14 +379,14 @@ void Linear::ApplyAdd(KernelContext& context, const InputRows& x, Matrix y) cons
 }
 
 bool Linear::HandsOverBFloat16(const Linear& next, int64_t num_rows) const {
-  const auto multiplies = [num_rows](const Packed& packed) {
-    return packed.rounds_input() && packed.UsesOnednn(num_rows);
-  };
-  return multiplies(*packed_) && multiplies(*next.packed_);
+  return packed_->TakesBFloat16(num_rows) && next.packed_->TakesBFloat16(num_rows);
 }
 
 void Linear::ApplyToBFloat16(KernelContext& context, const InputRows& x, BFloat16Matrix y) const {
-  DCHECK(packed_->rounds_input() && packed_->UsesOnednn(x.rows()));
+  DCHECK_EQ(x.cols(), in_features());
+  DCHECK_EQ(y.cols, out_features());
+  DCHECK_EQ(x.rows(), y.rows);
+  DCHECK(packed_->TakesBFloat16(x.rows()));
   packed_->ApplyPieces(context, x, y, /*add=*/false);
 }
 

@@ -87,7 +87,8 @@ class Linear {
   // half the memory and spares a pass that rounds: where oneDNN multiplies both layers in it.
   bool HandsOverBFloat16(const Linear& next, int64_t num_rows) const;
   // As Apply, y [num_rows, out_features], contiguous, rounded to bfloat16, to nearest, ties to
-  // even: what the next layer, given InputRows::BFloat16 of it, would else do. Only where
+  // even, subnormal values to 0. These but for the subnormal ones are the values that the next
+  // layer, which is given InputRows::BFloat16 of y, would round floats to. Only where
   // HandsOverBFloat16.
   void ApplyToBFloat16(KernelContext& context, const InputRows& x, BFloat16Matrix y) const;
 

@@ -15,14 +15,14 @@ constexpr int64_t kMinRows = 256;
 
 void ApplyToRows(KernelContext& context, const ModelConfig& config, const LayerWeights& weights,
                  const InputRows& input, Workspace& workspace, Matrix residual) {
-  const Matrix intermediate = workspace.intermediate(static_cast<int32_t>(input.rows()));
-  if (!config.gated_feed_forward && weights.up.HandsOverBFloat16(weights.down, input.rows())) {
-    const BFloat16Matrix rounded(reinterpret_cast<uint16_t*>(intermediate.data), intermediate.rows,
-                                 intermediate.cols);
-    weights.up.ApplyToBFloat16(context, input, rounded);
-    weights.down.ApplyAdd(context, InputRows::BFloat16(rounded), residual);
+  const auto num_rows = static_cast<int32_t>(input.rows());
+  if (!config.gated_feed_forward && weights.up.HandsOverBFloat16(weights.down, num_rows)) {
+    const BFloat16Matrix intermediate = workspace.bfloat16_intermediate(num_rows);
+    weights.up.ApplyToBFloat16(context, input, intermediate);
+    weights.down.ApplyAdd(context, InputRows::BFloat16(intermediate), residual);
     return;
   }
+  const Matrix intermediate = workspace.intermediate(num_rows);
   weights.up.Apply(context, input, intermediate);
   weights.down.ApplyAdd(context,
                         config.gated_feed_forward

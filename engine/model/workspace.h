@@ -34,6 +34,11 @@ class Workspace {
   Matrix cross_key_value(int32_t num_tokens) { return View(cross_key_value_, num_tokens); }
   // Inside the feed-forward sublayer, in the memory that attention no longer needs.
   Matrix intermediate(int32_t num_tokens) { return View(intermediate_, num_tokens); }
+  // The same memory, of which this takes half.
+  BFloat16Matrix bfloat16_intermediate(int32_t num_tokens) {
+    const Matrix values = intermediate(num_tokens);
+    return {reinterpret_cast<uint16_t*>(values.data), values.rows, values.cols};
+  }
 
   // The rows whose logits are wanted, and the logits.
   Matrix logit_hidden(int32_t num_rows) { return View(logit_hidden_, num_rows); }

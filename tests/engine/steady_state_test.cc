@@ -17,6 +17,7 @@
 #include "absl/synchronization/notification.h"
 #include "engine/engine.h"
 #include "engine/kernels/kernel_context.h"
+#include "engine/kernels/row_product.h"
 #include "engine/model/transformer.h"
 #include "gtest/gtest.h"
 #include "hwy/targets.h"
@@ -140,7 +141,7 @@ std::unique_ptr<Engine> EngineWith(const std::string& golden, DataType dtype, St
 // those of integers, and of a few rows where oneDNN packs weights as our kernel reads them.
 bool HasOwnKernels(DataType dtype, int num_rows) {
   if (dtype == DataType::kInt8 || dtype == DataType::kInt4) return true;
-  return num_rows <= 4 && (hwy::SupportedTargets() & HWY_AVX3) != 0;
+  return num_rows <= kMaxProductRows && (hwy::SupportedTargets() & HWY_AVX3) != 0;
 }
 
 TokenIds Tokens(int count, int first) {

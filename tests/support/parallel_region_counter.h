@@ -6,8 +6,7 @@
 namespace attendant::testing {
 
 // How many parallel regions of OpenMP this process has opened, on any thread, oneDNN's included. A
-// program that links tests_parallel_region_counter counts. None in a build with ThreadSanitizer,
-// where one thread computes.
+// program that links tests_parallel_region_counter counts.
 int64_t CountParallelRegions();
 
 }  // namespace attendant::testing
